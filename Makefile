@@ -1,0 +1,52 @@
+# Everything one does with this repository. `make` alone lists it.
+
+SHELL := /bin/sh
+CARGO ?= cargo
+ARGS ?=
+
+# Where the demo's data is; as root below a closed home it is in the second place.
+DATA := data
+SHARED_DATA = /var/lib/crvs-outbox/$(shell printf '%s' '$(CURDIR)/$(DATA)' | sed 's/-/--/g; s|/|-|g; s/^-//')
+
+.DEFAULT_GOAL := help
+.PHONY: help run test quick fmt lint doc sqlx-data verify-sqlx-data clean-data
+.PHONY: .ensure-postgres .check-fmt .tests
+# The parts of `test` run one after the other, the cheapest failure first.
+.NOTPARALLEL:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: .ensure-postgres ## run the demo with a database of its own (ARGS="..." adds arguments)
+	$(CARGO) run --release --locked -- demo $(ARGS)
+
+test: .check-fmt .ensure-postgres lint doc verify-sqlx-data .tests ## all that has to pass before a change is merged
+
+quick: .ensure-postgres .tests ## only the tests
+
+fmt: ## format the code
+	$(CARGO) fmt --all
+
+lint: ## clippy, with warnings as errors
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+doc: ## build the documentation, with warnings as errors
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --locked --workspace
+
+sqlx-data: .ensure-postgres ## describe every query anew: after a change of a query or of the schema
+	$(CARGO) xtask sqlx-data
+
+verify-sqlx-data: .ensure-postgres ## check that sqlx-data.json fits the queries and the schema
+	$(CARGO) xtask sqlx-data --check
+
+clean-data: ## delete the demo's database (stop the demo first)
+	rm -rf '$(DATA)' '$(SHARED_DATA)' '$(SHARED_DATA)'-*
+
+.ensure-postgres:
+	@scripts/ensure-postgres.sh
+
+.check-fmt:
+	$(CARGO) fmt --all --check
+
+.tests:
+	$(CARGO) test --workspace --locked

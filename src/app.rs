@@ -1,0 +1,190 @@
+//! The composition root: builds everything, starts it, and stops it softly, then hard.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::auth::{KeySource, Minter, Signer, SignerError, Trust, TrustError, Verifier};
+use crate::config::Settings;
+use crate::db::{self, DbError};
+use crate::handlers::{self, AppState};
+use crate::outbox::destination;
+use crate::wakeup::Wakeup;
+use crate::workers::{self, Context, Stop};
+use crate::{metrics, outbox};
+
+/// Why the service did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The database cannot be used.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// A first statement failed.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    /// The signing key cannot be used.
+    #[error("the signing key cannot be used")]
+    Signer(#[from] SignerError),
+    /// A trusted issuer cannot be used.
+    #[error("the trusted issuers cannot be used")]
+    Trust(#[from] TrustError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}")]
+    Listen(SocketAddr, #[source] std::io::Error),
+    /// The HTTP client cannot be built.
+    #[error("the HTTP client cannot be built")]
+    Client(#[source] reqwest::Error),
+    /// The metrics cannot be recorded.
+    #[error("the metrics cannot be recorded")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// Which halves run in this process; the tables between them are the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Halves {
+    /// The API.
+    pub api: bool,
+    /// The workers.
+    pub workers: bool,
+}
+
+impl Halves {
+    /// Both.
+    pub const BOTH: Self = Self { api: true, workers: true };
+}
+
+/// A running service.
+pub struct App {
+    /// Where clients reach it; `None` without the API.
+    pub public_addr: Option<SocketAddr>,
+    /// Where operators reach it.
+    pub internal_addr: SocketAddr,
+    /// What its loops work with, whether they run or not.
+    pub context: Context,
+    stop: Stop,
+    grace: Duration,
+    tasks: JoinSet<()>,
+}
+
+impl App {
+    /// Migrates, applies the destinations, and starts the chosen halves. Ready when it returns.
+    pub async fn start(settings: Settings, halves: Halves) -> Result<Self, AppError> {
+        metrics::install()?;
+        let migrated = db::migrate(&settings.database_url).await?;
+        tracing::info!(applied = ?migrated.applied, "the schema is up to date");
+        let parts = Parts::build(&settings).await?;
+        let stop = Stop::default();
+        let mut tasks = JoinSet::new();
+        let mut public_addr = None;
+        if halves.api {
+            let listener = listen(settings.listen).await?;
+            public_addr = listener.local_addr().ok();
+            tasks.spawn(serve(listener, handlers::public(parts.state.clone()), stop.clone()));
+        }
+        let listener = listen(settings.internal_addr).await?;
+        let internal_addr = listener.local_addr().unwrap_or(settings.internal_addr);
+        tasks.spawn(serve(listener, handlers::internal(parts.state.clone()), stop.clone()));
+        let wakeup = parts.state.wakeup.clone();
+        tasks.spawn(wakeup.clone().announce(settings.database_url.clone(), stop.soft.clone()));
+        if halves.workers {
+            tasks.spawn(wakeup.listen(settings.database_url.clone(), stop.soft.clone()));
+            workers::spawn_all(&mut tasks, &parts.context, &stop).await?;
+        }
+        tracing::info!(?public_addr, %internal_addr, "started");
+        Ok(Self { public_addr, internal_addr, context: parts.context, stop, grace: settings.stop, tasks })
+    }
+
+    /// Waits until a task ends that should not have: the process is of no use then.
+    pub async fn failed(&mut self) {
+        let ended = self.tasks.join_next().await;
+        tracing::error!(?ended, "a part of the service ended by itself");
+    }
+
+    /// Stops: takes nothing new, waits for what is open, then cuts it short. `now` cuts it short at once.
+    pub async fn stop(mut self, now: CancellationToken) {
+        self.stop.soft.cancel();
+        let ended = tokio::select! {
+            () = async { while self.tasks.join_next().await.is_some() {} } => true,
+            () = tokio::time::sleep(self.grace) => false,
+            () = now.cancelled() => false,
+        };
+        if !ended {
+            tracing::warn!("cutting short what is still open");
+            self.stop.hard.cancel();
+            while self.tasks.join_next().await.is_some() {}
+        }
+        self.context.db.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+struct Parts {
+    state: AppState,
+    context: Context,
+}
+
+impl Parts {
+    async fn build(settings: &Settings) -> Result<Self, AppError> {
+        let signer = Arc::new(Signer::load_or_generate(&settings.signing_key_file)?);
+        let minter = Arc::new(Minter::new(Arc::clone(&signer), settings.mint.clone())?);
+        let verifier = Arc::new(Verifier::new(trusts(settings, &signer))?);
+        let db = db::pool(&settings.database_url, settings.connections).await?;
+        prepare(&db, settings).await?;
+        let wakeup = Wakeup::default();
+        let context = Context {
+            db: db.clone(),
+            worker: Uuid::now_v7(),
+            settings: Arc::new(settings.workers.clone()),
+            minter,
+            client: workers::delivery::client().map_err(AppError::Client)?,
+            wakeup: wakeup.clone(),
+        };
+        let handlers = Arc::new(settings.handlers.clone());
+        Ok(Self { state: AppState { db, verifier, signer, settings: handlers, wakeup }, context })
+    }
+}
+
+/// Users' issuers, and ourselves: country configs send our own tokens back.
+fn trusts(settings: &Settings, signer: &Arc<Signer>) -> Vec<Trust> {
+    let own = Trust {
+        issuer: settings.mint.issuer.clone(),
+        audiences: vec![settings.mint.gateway_audience.clone()],
+        keys: KeySource::Own(Arc::clone(signer)),
+    };
+    let others = settings.trusted.iter().cloned();
+    let others = others.map(|t| Trust { issuer: t.issuer, audiences: t.audiences, keys: t.keys.into() });
+    std::iter::once(own).chain(others).collect()
+}
+
+async fn prepare(db: &PgPool, settings: &Settings) -> Result<(), AppError> {
+    let definitions: Vec<_> = settings.workers.destinations.iter().map(|d| d.definition.clone()).collect();
+    let mut tx = db.begin().await?;
+    destination::apply(&mut tx, &definitions).await?;
+    outbox::partitions::ensure(&mut tx).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+async fn listen(addr: SocketAddr) -> Result<TcpListener, AppError> {
+    TcpListener::bind(addr).await.map_err(|e| AppError::Listen(addr, e))
+}
+
+async fn serve(listener: TcpListener, router: Router, stop: Stop) {
+    let soft = stop.soft.clone();
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move { soft.cancelled().await });
+    tokio::select! {
+        outcome = server => {
+            if let Err(error) = outcome {
+                tracing::error!(%error, "the HTTP server failed");
+            }
+        }
+        () = stop.hard.cancelled() => {}
+    }
+}

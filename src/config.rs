@@ -1,0 +1,463 @@
+//! Every setting, once: the TOML file, then the environment and the command line on top of it.
+//!
+//! Read as a whole at start: unknown keys are refused, and everything that is wrong is said at once. The modules have
+//! their own `Settings`; they do not know this one.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::auth::{KeySource, MAX_DELIVERY_TTL, MintSettings};
+use crate::outbox::Effect;
+use crate::outbox::destination::{Auth, Definition, Protocol};
+use crate::outbox::retry::Policy;
+use crate::{handlers, workers};
+
+/// Why a configuration is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration {0} cannot be read")]
+    Read(PathBuf, #[source] std::io::Error),
+    /// It is not TOML, or has unknown keys or wrong types.
+    #[error("the configuration {0} is not understood")]
+    Parse(PathBuf, #[source] toml::de::Error),
+    /// What it says makes no sense; all of it.
+    #[error("the configuration is not acceptable:\n  {}", .0.join("\n  "))]
+    Invalid(Vec<String>),
+}
+
+/// The file. Every member has a default but those of a destination and of a trusted issuer.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// Where clients and country configs reach the API.
+    pub listen: SocketAddr,
+    /// Where operators and probes reach this process.
+    pub internal_addr: SocketAddr,
+    /// Connections to the database that this process may hold.
+    pub connections: u32,
+    /// The events that are registered.
+    pub events: Vec<String>,
+    /// Largest request body, in bytes.
+    pub body_max_bytes: usize,
+    /// Seconds that a stop waits for open requests and exchanges before it cuts them short.
+    pub stop_seconds: u64,
+    /// Whose tokens count.
+    pub trusted_issuers: Vec<TrustedIssuer>,
+    /// The tokens that this service mints.
+    pub tokens: Tokens,
+    /// Promised callbacks.
+    pub callbacks: Callbacks,
+    /// Leases.
+    pub workers: Workers,
+    /// Where messages go.
+    pub destinations: Vec<DestinationEntry>,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        let handlers = handlers::Settings::default();
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
+            internal_addr: SocketAddr::from(([127, 0, 0, 1], 7071)),
+            connections: 20,
+            events: handlers.events,
+            body_max_bytes: handlers.body_max,
+            stop_seconds: 25,
+            trusted_issuers: Vec::new(),
+            tokens: Tokens::default(),
+            callbacks: Callbacks::default(),
+            workers: Workers::default(),
+            destinations: Vec::new(),
+        }
+    }
+}
+
+/// An issuer of users' tokens; exactly one source of keys.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedIssuer {
+    /// The `iss` of its tokens.
+    pub issuer: String,
+    /// At least one of these must be in `aud`.
+    pub audiences: Vec<String>,
+    /// A file of public keys in PEM.
+    pub pem_file: Option<PathBuf>,
+    /// A JWKS (RFC 7517).
+    pub jwks_url: Option<String>,
+    /// The PEM of an OpenCRVS auth service.
+    pub well_known_url: Option<String>,
+}
+
+/// The tokens that this service mints.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tokens {
+    /// RSA private key, PKCS#8 PEM; made at the first start if it is not there.
+    pub signing_key_file: PathBuf,
+    /// Their `iss`.
+    pub issuer: String,
+    /// Their `act.sub`.
+    pub actor: String,
+    /// The audience of this service: country configs send their token back to it.
+    pub gateway_audience: String,
+    /// Life of a delivery's token, at most 300 s.
+    pub delivery_seconds: u64,
+    /// Life of a record's token, in days.
+    pub record_days: u64,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self {
+            signing_key_file: PathBuf::from("signing-key.pem"),
+            issuer: "crvs-outbox".to_owned(),
+            actor: "crvs-outbox".to_owned(),
+            gateway_audience: "opencrvs:gateway-user".to_owned(),
+            delivery_seconds: 300,
+            record_days: 30,
+        }
+    }
+}
+
+/// Promised callbacks.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Callbacks {
+    /// Until when the first one is awaited.
+    pub deadline_seconds: u64,
+    /// How often overdue ones are looked for.
+    pub check_seconds: u64,
+}
+
+impl Default for Callbacks {
+    fn default() -> Self {
+        let workers = workers::Settings::default();
+        Self { deadline_seconds: workers.callback_deadline.as_secs(), check_seconds: workers.callback_check.as_secs() }
+    }
+}
+
+/// Leases.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workers {
+    /// How often a lane looks for work when nobody wakes it.
+    pub poll_ms: u64,
+    /// How often a worker says that it lives.
+    pub heartbeat_ms: u64,
+    /// Lost leases after which a message is dead.
+    pub max_rescues: i32,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self { poll_ms: 1000, heartbeat_ms: 5000, max_rescues: 20 }
+    }
+}
+
+/// A destination.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DestinationEntry {
+    /// Its name.
+    pub name: String,
+    /// Where it listens.
+    pub url: String,
+    /// What is sent.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// What it receives.
+    pub effects: Vec<Effect>,
+    /// Whether it gets tokens.
+    #[serde(default)]
+    pub auth: Auth,
+    /// The audience of its tokens; its name if not given.
+    pub audience: Option<String>,
+    /// Exchanges that one instance holds open at a time.
+    #[serde(default = "default_concurrency")]
+    pub concurrency: u16,
+    /// Deadline of an exchange.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+    /// Upper bound of the first delay of a retry.
+    #[serde(default = "default_retry_base_ms")]
+    pub retry_base_ms: u64,
+    /// Upper bound of any delay of a retry.
+    #[serde(default = "default_retry_cap_ms")]
+    pub retry_cap_ms: u64,
+    /// Attempts after which a message is dead; for ever if not given.
+    pub max_attempts: Option<u32>,
+}
+
+fn default_concurrency() -> u16 {
+    16
+}
+
+fn default_timeout_ms() -> u64 {
+    15_000
+}
+
+fn default_retry_base_ms() -> u64 {
+    1000
+}
+
+fn default_retry_cap_ms() -> u64 {
+    15 * 60 * 1000
+}
+
+impl File {
+    /// Reads a file.
+    pub fn read(path: &std::path::Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_owned(), e))?;
+        toml::from_str(&text).map_err(|e| ConfigError::Parse(path.to_owned(), e))
+    }
+
+    /// What the modules need, or everything that is wrong.
+    pub fn settings(self, database_url: String) -> Result<Settings, ConfigError> {
+        let mut wrong = Vec::new();
+        let destinations = self.destinations.iter().filter_map(|d| destination(d, &mut wrong)).collect();
+        let trusted = self.trusted_issuers.iter().filter_map(|t| trusted(t, &mut wrong)).collect();
+        self.check(&mut wrong);
+        if !wrong.is_empty() {
+            return Err(ConfigError::Invalid(wrong));
+        }
+        Ok(Settings {
+            database_url,
+            connections: self.connections,
+            listen: self.listen,
+            internal_addr: self.internal_addr,
+            stop: Duration::from_secs(self.stop_seconds),
+            handlers: handlers::Settings { events: self.events, body_max: self.body_max_bytes },
+            workers: workers::Settings {
+                destinations,
+                poll: Duration::from_millis(self.workers.poll_ms),
+                heartbeat: Duration::from_millis(self.workers.heartbeat_ms),
+                max_rescues: self.workers.max_rescues,
+                callback_deadline: Duration::from_secs(self.callbacks.deadline_seconds),
+                callback_check: Duration::from_secs(self.callbacks.check_seconds),
+            },
+            trusted,
+            signing_key_file: self.tokens.signing_key_file,
+            mint: MintSettings {
+                issuer: self.tokens.issuer,
+                actor: self.tokens.actor,
+                gateway_audience: self.tokens.gateway_audience,
+                delivery_ttl: Duration::from_secs(self.tokens.delivery_seconds),
+                record_ttl: Duration::from_hours(24) * u32::try_from(self.tokens.record_days).unwrap_or(u32::MAX),
+            },
+        })
+    }
+
+    fn check(&self, wrong: &mut Vec<String>) {
+        let mut rule = |holds: bool, text: &str| {
+            if !holds {
+                wrong.push(text.to_owned());
+            }
+        };
+        let mut names: Vec<&str> = self.destinations.iter().map(|d| d.name.as_str()).collect();
+        names.sort_unstable();
+        rule(names.windows(2).all(|pair| pair.first() != pair.last()), "two destinations have one name");
+        rule(!self.events.is_empty(), "events: at least one is needed");
+        let event = |e: &String| is_word(e, 2, 31);
+        rule(self.events.iter().all(event), "events: an event is 2 to 31 of a-z 0-9 - and begins with a letter");
+        rule(self.connections >= 4, "connections: at least 4 are needed");
+        rule(self.body_max_bytes >= 1024, "body_max_bytes: at least 1024");
+        let ttl = Duration::from_secs(self.tokens.delivery_seconds);
+        rule(ttl <= MAX_DELIVERY_TTL && !ttl.is_zero(), "tokens.delivery_seconds: 1 to 300");
+        rule((1..=3650).contains(&self.tokens.record_days), "tokens.record_days: 1 to 3650");
+        rule(self.workers.poll_ms >= 10, "workers.poll_ms: at least 10");
+        rule(self.workers.heartbeat_ms >= 100, "workers.heartbeat_ms: at least 100");
+        rule(self.workers.max_rescues >= 0, "workers.max_rescues: 0 or more");
+        rule(self.callbacks.deadline_seconds >= 1, "callbacks.deadline_seconds: at least 1");
+        rule(self.callbacks.check_seconds >= 1, "callbacks.check_seconds: at least 1");
+    }
+}
+
+fn is_word(text: &str, min: usize, max: usize) -> bool {
+    (min..=max).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+fn destination(entry: &DestinationEntry, wrong: &mut Vec<String>) -> Option<workers::Destination> {
+    let before = wrong.len();
+    let mut say = |text: &str| wrong.push(format!("destination {}: {text}", entry.name));
+    if !is_word(&entry.name, 1, 63) {
+        say("its name is 1 to 63 of a-z 0-9 - and begins with a letter");
+    }
+    match reqwest::Url::parse(&entry.url) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
+            say("its url is neither http nor https");
+        }
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            say("its url holds credentials: they would be shown to everybody who reads the table destination");
+        }
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => {
+            say("its url has a query or a fragment");
+        }
+        Ok(_) => {}
+        Err(_) => say("its url is none"),
+    }
+    if entry.effects.is_empty() {
+        say("it has no effects");
+    }
+    if entry.concurrency == 0 || entry.timeout_ms == 0 || entry.retry_base_ms == 0 {
+        say("concurrency, timeout_ms and retry_base_ms are at least 1");
+    }
+    if entry.retry_cap_ms < entry.retry_base_ms {
+        say("retry_cap_ms is less than retry_base_ms");
+    }
+    if entry.max_attempts == Some(0) {
+        say("max_attempts is at least 1");
+    }
+    if wrong.len() > before {
+        return None;
+    }
+    let timeout = Duration::from_millis(entry.timeout_ms);
+    Some(workers::Destination {
+        definition: Definition {
+            name: entry.name.clone(),
+            url: entry.url.clone(),
+            protocol: entry.protocol,
+            effects: entry.effects.clone(),
+            auth: entry.auth,
+            concurrency: entry.concurrency,
+        },
+        audience: entry.audience.clone().unwrap_or_else(|| entry.name.clone()),
+        timeout,
+        // Room for rendering before the exchange and for settling after it.
+        lease: timeout + Duration::from_secs(30),
+        policy: Policy {
+            base: Duration::from_millis(entry.retry_base_ms),
+            cap: Duration::from_millis(entry.retry_cap_ms),
+            max_attempts: entry.max_attempts,
+            ..Policy::default()
+        },
+    })
+}
+
+/// An issuer of users' tokens, checked.
+#[derive(Clone, Debug)]
+pub struct Trusted {
+    /// The `iss` of its tokens.
+    pub issuer: String,
+    /// At least one of these must be in `aud`.
+    pub audiences: Vec<String>,
+    /// Where its keys are.
+    pub keys: Keys,
+}
+
+/// Where an issuer's public keys are.
+#[derive(Clone, Debug)]
+pub enum Keys {
+    /// In a file.
+    PemFile(PathBuf),
+    /// In a JWKS.
+    Jwks(reqwest::Url),
+    /// At an OpenCRVS auth service.
+    WellKnown(reqwest::Url),
+}
+
+impl From<Keys> for KeySource {
+    fn from(keys: Keys) -> Self {
+        match keys {
+            Keys::PemFile(path) => Self::PemFile(path),
+            Keys::Jwks(url) => Self::Jwks(url),
+            Keys::WellKnown(url) => Self::WellKnownPem(url),
+        }
+    }
+}
+
+fn trusted(entry: &TrustedIssuer, wrong: &mut Vec<String>) -> Option<Trusted> {
+    let mut say = |text: &str| wrong.push(format!("trusted issuer {}: {text}", entry.issuer));
+    let url = |text: &str| reqwest::Url::parse(text).ok().filter(|u| matches!(u.scheme(), "http" | "https"));
+    let keys = match (&entry.pem_file, &entry.jwks_url, &entry.well_known_url) {
+        (Some(path), None, None) => Some(Keys::PemFile(path.clone())),
+        (None, Some(text), None) => url(text).map(Keys::Jwks),
+        (None, None, Some(text)) => url(text).map(Keys::WellKnown),
+        _ => {
+            say("exactly one of pem_file, jwks_url and well_known_url is needed");
+            return None;
+        }
+    };
+    if keys.is_none() {
+        say("the url of its keys is none");
+    }
+    if entry.issuer.is_empty() || entry.audiences.is_empty() || entry.audiences.iter().any(String::is_empty) {
+        say("issuer and audiences are needed");
+    }
+    Some(Trusted { issuer: entry.issuer.clone(), audiences: entry.audiences.clone(), keys: keys? })
+}
+
+/// What a process runs with.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where the database is. May hold a password: never logged.
+    pub database_url: String,
+    /// Connections that this process may hold.
+    pub connections: u32,
+    /// Where clients and country configs reach the API.
+    pub listen: SocketAddr,
+    /// Where operators and probes reach this process.
+    pub internal_addr: SocketAddr,
+    /// How long a stop waits before it cuts short what is open.
+    pub stop: Duration,
+    /// What clients may send.
+    pub handlers: handlers::Settings,
+    /// How messages are delivered.
+    pub workers: workers::Settings,
+    /// Whose tokens count, besides our own.
+    pub trusted: Vec<Trusted>,
+    /// Where our private key is.
+    pub signing_key_file: PathBuf,
+    /// What our tokens say.
+    pub mint: MintSettings,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(text: &str) -> Result<Settings, ConfigError> {
+        toml::from_str::<File>(text).unwrap().settings("postgres:///x".to_owned())
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let text = r#"
+            connections = 1
+            [tokens]
+            delivery_seconds = 301
+            [[trusted_issuers]]
+            issuer = "a"
+            audiences = ["b"]
+            [[destinations]]
+            name = "Search"
+            url = "ftp://x"
+            effects = []
+            [[destinations]]
+            name = "audit"
+            url = "http://user:secret@audit/"
+            effects = ["audit"]
+        "#;
+        let Err(ConfigError::Invalid(wrong)) = settings(text) else { panic!("accepted") };
+        assert_eq!(wrong.len(), 7, "{wrong:#?}");
+        assert!(!wrong.join(" ").contains("secret"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        assert!(toml::from_str::<File>("listn = \"127.0.0.1:1\"").is_err());
+        assert!(toml::from_str::<File>("[tokens]\nkey = 1").is_err());
+    }
+
+    #[test]
+    fn the_example_is_accepted() {
+        let text = include_str!("../crvs-outbox.example.toml");
+        let settings = settings(text).unwrap();
+        assert_eq!(settings.workers.destinations.len(), 5);
+    }
+}

@@ -1,0 +1,120 @@
+//! Bodies: read within a limit, walked once strictly, then typed. All the work that needs no database.
+
+use std::borrow::Cow;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderMap, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::problem::{Kind, Problem};
+use crate::json;
+use crate::records::attachments::Attachment;
+use crate::records::fhir::Declaration;
+use crate::transactions::Fingerprint;
+
+/// Bodies over this many bytes are worked on outside the async threads.
+const LARGE: usize = 256 * 1024;
+
+/// Reads a JSON body of at most `max` bytes.
+pub(super) async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, Problem> {
+    check_content_type(headers)?;
+    let too_large = || Problem::new(Kind::TooLarge).detail(format!("at most {max} bytes are accepted"));
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if announced.is_some_and(|n| usize::try_from(n).is_ok_and(|n| n > max)) {
+        return Err(too_large());
+    }
+    match Limited::new(body, max).collect().await {
+        Ok(whole) => Ok(whole.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
+        Err(_) => Err(Problem::new(Kind::BodyUnreadable)),
+    }
+}
+
+/// `application/json`, any `+json`, or nothing. Country configs send the header twice: the first counts.
+fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else {
+        return Ok(());
+    };
+    let text = value.to_str().unwrap_or_default().split([';', ',']).next().unwrap_or_default().trim();
+    let text = text.to_ascii_lowercase();
+    if text == "application/json" || text.ends_with("+json") {
+        Ok(())
+    } else {
+        Err(Problem::new(Kind::UnsupportedType))
+    }
+}
+
+/// Runs `work` here if the body is small, else where it blocks nobody.
+pub(super) async fn off_thread<T: Send + 'static>(
+    size: usize,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    if size <= LARGE {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|_panicked| Err(Problem::new(Kind::Internal)))
+}
+
+/// Walks a body strictly and digests it, together with what is asked of it.
+pub(super) fn fingerprint(operation: &str, body: &[u8]) -> Result<Fingerprint, Problem> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err(Problem::new(Kind::BodyMissing));
+    }
+    let content = json::digest(body).map_err(|e| Problem::new(Kind::NotJson).detail(e.to_string()))?;
+    let mut hash = Context::new(&SHA256);
+    hash.update(operation.as_bytes());
+    hash.update(b"\n");
+    hash.update(&content);
+    let mut fingerprint = [0; 32];
+    fingerprint.copy_from_slice(hash.finish().as_ref());
+    Ok(fingerprint)
+}
+
+/// Types a body that [`fingerprint`] has walked. The problem names members, never values.
+pub(super) fn typed<'t, T: Deserialize<'t>>(body: &'t [u8]) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| {
+        let text = error.to_string();
+        let names_a_member = ["unknown field", "missing field", "duplicate field"].iter().any(|p| text.starts_with(p));
+        let detail = if names_a_member {
+            text
+        } else {
+            format!("a member has another type than expected, at line {} column {}", error.line(), error.column())
+        };
+        Problem::new(Kind::BadRequest).detail(detail)
+    })
+}
+
+/// An attachment beside the declaration.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(super) struct AttachmentBody<'t> {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    content_type: Option<String>,
+    #[serde(borrow)]
+    data: Cow<'t, str>,
+}
+
+/// Checks a declaration and decodes its attachments: those inside the bundle first, then those beside it.
+pub(super) fn declaration(
+    declaration: &RawValue,
+    beside: &[AttachmentBody<'_>],
+) -> Result<(String, Vec<Attachment>), Problem> {
+    let text = declaration.get();
+    let parsed = Declaration::parse(text).map_err(|e| Problem::new(Kind::InvalidDeclaration).detail(e.to_string()))?;
+    let inside = parsed.inline().iter().map(|a| (a.kind.clone(), a.content_type.as_deref(), a.data.as_ref()));
+    let beside = beside.iter().map(|a| (a.kind.clone(), a.content_type.as_deref(), a.data.as_ref()));
+    let attachments = inside
+        .chain(beside)
+        .enumerate()
+        .map(|(at, (kind, content_type, data))| {
+            Attachment::decode(kind, content_type, data)
+                .map_err(|e| Problem::new(Kind::InvalidAttachment).detail(format!("attachment {at}: {e}")))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok((text.to_owned(), attachments))
+}

@@ -1,0 +1,146 @@
+//! The country calls back: `POST /records/{id}/confirm` and `/reject`.
+//!
+//! A verdict needs a token with that scope for that record. `/reject` with a user's token is a registrar's own action.
+//! The key of a verdict's dedupe is the request it decides, so an `Idempotency-Key` is not asked for here: peers send
+//! ours back.
+
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::extract::{Caller, RecordId};
+use super::problem::{Kind, Problem};
+use super::records::accepted;
+use super::{AppState, acts, body, transact};
+use crate::auth::{CONFIRM_REGISTRATION, REJECT_REGISTRATION, RecordGrant, Right};
+use crate::records::commands::{Decision, Outcome, Verdict};
+use crate::records::model::Step;
+use crate::transactions::Reply;
+
+/// Longest registration number and reason, in characters.
+const NUMBER_MAX: usize = 100;
+const REASON_MAX: usize = 10_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct ConfirmBody {
+    registration_number: String,
+    tracking_id: Option<String>,
+    #[serde(default)]
+    child_identifiers: Vec<IdentifierBody>,
+    comment: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct IdentifierBody {
+    #[serde(rename = "type")]
+    kind: String,
+    value: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RejectBody {
+    reason: String,
+    comment: Option<String>,
+}
+
+/// The country accepts: 202 and the transaction resource.
+pub(super) async fn confirm(
+    State(state): State<AppState>,
+    caller: Caller,
+    RecordId(id): RecordId,
+    request: Request,
+) -> Result<Response, Problem> {
+    let grant = grant(&caller, id, Right::ConfirmRegistration, CONFIRM_REGISTRATION)?;
+    let (parts, body) = request.into_parts();
+    let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
+    let body: ConfirmBody = walked(&bytes)?;
+    let number = body.registration_number;
+    if number.trim().is_empty() || number.chars().count() > NUMBER_MAX || number.chars().any(char::is_control) {
+        let detail = format!("a registration number is 1 to {NUMBER_MAX} printable characters");
+        return Err(Problem::new(Kind::BadRequest).detail(detail));
+    }
+    let verdict = Verdict::Accepted {
+        registration_number: number,
+        identifiers: body.child_identifiers.into_iter().map(|i| (i.kind, i.value)).collect(),
+        comment: body.comment,
+    };
+    decide(&state, &caller, grant, body.tracking_id, verdict).await
+}
+
+/// The country rejects, or a registrar sends the record back: 202 and the transaction resource.
+pub(super) async fn reject(
+    State(state): State<AppState>,
+    caller: Caller,
+    RecordId(id): RecordId,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    if caller.principal.record.is_none() {
+        let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
+        return acts::run(Step::Reject, &state, caller, id, (parts.headers, bytes)).await;
+    }
+    let grant = grant(&caller, id, Right::RejectRegistration, REJECT_REGISTRATION)?;
+    let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
+    let body: RejectBody = walked(&bytes)?;
+    if body.reason.trim().is_empty() || body.reason.chars().count() > REASON_MAX {
+        let detail = format!("a reason is 1 to {REASON_MAX} characters");
+        return Err(Problem::new(Kind::BadRequest).detail(detail));
+    }
+    let verdict = Verdict::Rejected { reason: body.reason, comment: body.comment };
+    decide(&state, &caller, grant, None, verdict).await
+}
+
+/// Both the scope and the record have to fit.
+fn grant(caller: &Caller, id: Uuid, right: Right, scope: &str) -> Result<RecordGrant, Problem> {
+    let principal = &caller.principal;
+    let grant = principal.record.filter(|g| g.record_id == id);
+    // A verdict's scopes are not narrowed to an event: the record is named already.
+    match grant {
+        Some(grant) if principal.scopes.allows(right, "") => Ok(grant),
+        Some(_) => Err(Problem::insufficient(scope)),
+        None => Err(Problem::new(Kind::Forbidden).detail("the token is not for this record")),
+    }
+}
+
+fn walked<'t, T: Deserialize<'t>>(bytes: &'t Bytes) -> Result<T, Problem> {
+    body::fingerprint("", bytes)?;
+    body::typed(bytes)
+}
+
+async fn decide(
+    state: &AppState,
+    caller: &Caller,
+    grant: RecordGrant,
+    tracking_id: Option<String>,
+    verdict: Verdict,
+) -> Result<Response, Problem> {
+    let decision = Decision {
+        record_id: grant.record_id,
+        action_id: grant.action_id,
+        tracking_id,
+        by: caller.principal.id.clone(),
+        verdict,
+        traceparent: caller.traceparent.clone(),
+    };
+    let outcome = transact::decide(state, &decision).await?;
+    let id = transaction_of(&outcome).ok_or_else(|| Problem::new(Kind::Internal))?;
+    Ok(accepted(&id, outcome).into_response())
+}
+
+/// The transaction that a verdict belongs to, as its reply names it.
+fn transaction_of(outcome: &Outcome) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        transaction_id: String,
+    }
+    let (Outcome::Done(Reply { body, .. }) | Outcome::Replayed(Reply { body, .. })) = outcome else {
+        return None;
+    };
+    serde_json::from_str::<Named>(body).ok().map(|named| named.transaction_id)
+}

@@ -1,0 +1,163 @@
+//! What every handler needs of a request, each part refused with a problem of its own.
+
+use axum::extract::{FromRequestParts, Path};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use uuid::Uuid;
+
+use super::AppState;
+use super::problem::{Kind, Problem};
+use crate::auth::{Principal, Right};
+use crate::records::commands::Initiator;
+
+/// The authenticated caller, and what of their headers goes on with a request.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) principal: Principal,
+    pub(super) traceparent: Option<String>,
+}
+
+impl FromRequestParts<AppState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let token = bearer(&parts.headers)?;
+        let principal = state.verifier.verify(token).await?;
+        Ok(Self { principal, traceparent: traceparent(&parts.headers) })
+    }
+}
+
+impl Caller {
+    pub(super) fn initiator(&self) -> Initiator {
+        Initiator { id: self.principal.id.clone(), scopes: self.principal.scopes.as_slice().to_vec() }
+    }
+
+    /// The submitter, `record.read`, or the token of that record. A record's token reads nothing else, whoever's
+    /// name is on it.
+    pub(super) fn may_read(&self, record_id: Uuid, event: &str, created_by: &str) -> bool {
+        match &self.principal.record {
+            Some(grant) => grant.record_id == record_id,
+            None => self.principal.id == created_by || self.principal.scopes.allows(Right::Read, event),
+        }
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let value = headers.get(header::AUTHORIZATION).ok_or_else(Problem::no_token)?;
+    let (scheme, token) = value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or_else(Problem::no_token)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(Problem::no_token()) }
+}
+
+/// W3C trace context, version 00; anything else is dropped rather than passed on.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("traceparent")?.to_str().ok()?;
+    let parts: Vec<&str> = value.split('-').collect();
+    let [version, trace, span, flags] = parts.as_slice() else {
+        return None;
+    };
+    let lower_hex =
+        |s: &str, len: usize| s.len() == len && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    let valid = *version == "00" && lower_hex(trace, 32) && lower_hex(span, 16) && lower_hex(flags, 2);
+    valid.then(|| value.to_owned())
+}
+
+/// A record's id in the path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordId(pub(super) Uuid);
+
+impl FromRequestParts<AppState> for RecordId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let invalid = || Problem::new(Kind::InvalidId).detail("a record's id is a UUID");
+        let Ok(Path(text)) = Path::<String>::from_request_parts(parts, state).await else {
+            return Err(invalid());
+        };
+        text.parse().map(Self).map_err(|_not_a_uuid: uuid::Error| invalid())
+    }
+}
+
+/// The transaction id of a request: the header `Idempotency-Key`, or the body's `transactionId`; both must agree.
+pub(super) fn transaction_id(headers: &HeaderMap, in_body: Option<&str>) -> Result<String, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let in_header = match (values.next(), values.next()) {
+        (None, _) => None,
+        (Some(value), None) => {
+            let text = value.to_str().map_err(|_not_ascii| Problem::new(Kind::KeyInvalid).detail(FORM))?;
+            Some(unquoted(text))
+        }
+        (Some(_), Some(_)) => {
+            return Err(Problem::new(Kind::KeyInvalid).detail("Idempotency-Key is there twice"));
+        }
+    };
+    let id = match (in_header, in_body) {
+        (Some(a), Some(b)) if a != b => {
+            return Err(Problem::new(Kind::KeyMismatch).detail("Idempotency-Key and transactionId differ"));
+        }
+        (Some(id), _) | (None, Some(id)) => id,
+        (None, None) => {
+            return Err(
+                Problem::new(Kind::KeyMissing).detail("send the header Idempotency-Key or the member transactionId")
+            );
+        }
+    };
+    if is_transaction_id(id) { Ok(id.to_owned()) } else { Err(Problem::new(Kind::KeyInvalid).detail(FORM)) }
+}
+
+const FORM: &str = "a transaction id is 8 to 128 characters of A-Z a-z 0-9 . _ : -";
+
+/// The IETF draft makes the header a structured-field string, in quotes; many send it bare.
+fn unquoted(text: &str) -> &str {
+    let text = text.trim();
+    text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
+}
+
+/// The form of a transaction id.
+pub(super) fn is_transaction_id(id: &str) -> bool {
+    (8..=128).contains(&id.len())
+        && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b':' | b'-'))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn with_key(value: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.append("idempotency-key", HeaderValue::from_static(value));
+        headers
+    }
+
+    #[test]
+    fn a_transaction_id_comes_from_the_header_or_the_body_and_both_agree() {
+        let none = HeaderMap::new();
+        assert_eq!(transaction_id(&with_key("draft-0001"), None).unwrap(), "draft-0001");
+        assert_eq!(transaction_id(&with_key("\"draft-0001\""), Some("draft-0001")).unwrap(), "draft-0001");
+        assert_eq!(transaction_id(&none, Some("draft-0001")).unwrap(), "draft-0001");
+        let kind = |headers: &HeaderMap, body: Option<&str>| transaction_id(headers, body).unwrap_err().kind();
+        assert_eq!(kind(&none, None), Kind::KeyMissing);
+        assert_eq!(kind(&with_key("draft-0001"), Some("draft-0002")), Kind::KeyMismatch);
+        for bad in ["", "short", "has a space", "slash/is/ours", "\"draft-0001"] {
+            assert_eq!(kind(&with_key(bad), None), Kind::KeyInvalid, "{bad}");
+        }
+        let long = "x".repeat(129);
+        assert_eq!(kind(&none, Some(&long)), Kind::KeyInvalid);
+        let mut twice = with_key("draft-0001");
+        twice.append("idempotency-key", HeaderValue::from_static("draft-0001"));
+        assert_eq!(kind(&twice, None), Kind::KeyInvalid);
+    }
+
+    #[test]
+    fn only_a_well_formed_trace_context_goes_on() {
+        let with = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert("traceparent", HeaderValue::from_static(value));
+            traceparent(&headers)
+        };
+        assert!(with("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01").is_some());
+        assert!(with("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01").is_none());
+        assert!(with("a citizen's name").is_none());
+    }
+}

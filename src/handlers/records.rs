@@ -1,0 +1,144 @@
+//! `POST /records`, `GET /records/{id}`, `GET /records/{id}/history`.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::body::{self, AttachmentBody};
+use super::extract::{Caller, RecordId, transaction_id};
+use super::problem::{Kind, Problem};
+use super::{AppState, transact};
+use crate::auth::{Flow, Right};
+use crate::records::commands::{Outcome, Submission};
+use crate::records::model::Step;
+use crate::records::queries::{self, FullRecord, HistoryEntry, Known};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct SubmissionBody<'t> {
+    transaction_id: Option<String>,
+    event: String,
+    action: Option<String>,
+    #[serde(borrow)]
+    declaration: &'t RawValue,
+    #[serde(borrow, default)]
+    attachments: Vec<AttachmentBody<'t>>,
+    comment: Option<String>,
+}
+
+/// Accepts a declaration: 202 and the transaction resource, after the commit.
+pub(super) async fn submit(
+    State(state): State<AppState>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
+    let events = state.settings.events.clone();
+    let size = bytes.len();
+    let submission = body::off_thread(size, move || read_submission(&caller, &parts.headers, &bytes, &events)).await?;
+    let id = submission.transaction_id.clone();
+    Ok(accepted(&id, transact::submit(&state, submission).await?))
+}
+
+fn read_submission(
+    caller: &Caller,
+    headers: &HeaderMap,
+    bytes: &Bytes,
+    events: &[String],
+) -> Result<Submission, Problem> {
+    let fingerprint = body::fingerprint("POST /records", bytes)?;
+    let body: SubmissionBody<'_> = body::typed(bytes)?;
+    let transaction_id = transaction_id(headers, body.transaction_id.as_deref())?;
+    if !events.contains(&body.event) {
+        return Err(Problem::new(Kind::UnknownEvent).detail(format!("known events: {}", events.join(", "))));
+    }
+    let goal = goal(caller, body.action.as_deref(), &body.event)?;
+    let (declaration, attachments) = body::declaration(body.declaration, &body.attachments)?;
+    Ok(Submission {
+        transaction_id,
+        fingerprint,
+        initiator: caller.initiator(),
+        traceparent: caller.traceparent.clone(),
+        event: body.event,
+        goal,
+        declaration,
+        attachments,
+        comment: body.comment,
+    })
+}
+
+/// The flow that was asked for, if the scopes allow it; else the furthest that they allow.
+fn goal(caller: &Caller, asked: Option<&str>, event: &str) -> Result<Step, Problem> {
+    let scopes = &caller.principal.scopes;
+    let (step, right, scope) = match asked {
+        Some("notify") => (Step::Notify, Right::Notify, "declare"),
+        Some("declare") => (Step::Declare, Right::Declare, "declare"),
+        Some("validate") => (Step::Validate, Right::Validate, "validate"),
+        Some("register") => (Step::Register, Right::Register, "register"),
+        Some(_) => {
+            return Err(Problem::new(Kind::BadRequest).detail("action is one of notify, declare, validate, register"));
+        }
+        None => {
+            return match scopes.strongest_flow(event) {
+                Some(Flow::Register) => Ok(Step::Register),
+                Some(Flow::Validate) => Ok(Step::Validate),
+                Some(Flow::Declare) => Ok(Step::Declare),
+                None => Err(Problem::insufficient("declare")),
+            };
+        }
+    };
+    if scopes.allows(right, event) { Ok(step) } else { Err(Problem::insufficient(scope)) }
+}
+
+/// The reply to a write: what was saved, byte for byte.
+pub(super) fn accepted(transaction_id: &str, outcome: Outcome) -> Response {
+    let (reply, replayed) = match outcome {
+        Outcome::Done(reply) => (reply, false),
+        Outcome::Replayed(reply) => (reply, true),
+        Outcome::Reused => return Problem::new(Kind::KeyReused).into_response(),
+    };
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::ACCEPTED);
+    let mut response = (status, reply.body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Ok(location) = HeaderValue::from_str(&format!("/transactions/{transaction_id}")) {
+        headers.insert(header::LOCATION, location);
+    }
+    if replayed {
+        headers.insert("idempotency-replayed", HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// A record with its current declaration.
+pub(super) async fn read(
+    State(state): State<AppState>,
+    caller: Caller,
+    RecordId(id): RecordId,
+) -> Result<Json<FullRecord>, Problem> {
+    let mut conn = state.db.acquire().await?;
+    let known = readable(&caller, queries::record(&mut conn, id).await?)?;
+    Ok(Json(queries::full(&mut conn, known).await?))
+}
+
+/// The record's actions and their deliveries, in order.
+pub(super) async fn history(
+    State(state): State<AppState>,
+    caller: Caller,
+    RecordId(id): RecordId,
+) -> Result<Json<Vec<HistoryEntry>>, Problem> {
+    let mut conn = state.db.acquire().await?;
+    readable(&caller, queries::record(&mut conn, id).await?)?;
+    Ok(Json(queries::record_history(&mut conn, id).await?))
+}
+
+fn readable(caller: &Caller, known: Option<Known>) -> Result<Known, Problem> {
+    known
+        .filter(|k| caller.may_read(k.view.id, &k.view.event, &k.created_by))
+        .ok_or_else(|| Problem::new(Kind::NotFound))
+}

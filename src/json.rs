@@ -1,0 +1,379 @@
+//! Strict reading of a JSON text, before anything is done with it.
+//!
+//! [`digest`] reads a text once, builds no value of it, and promises two things. What it lets through
+//! has one meaning for every reader: it is JSON, no object names a member twice, and PostgreSQL can
+//! store all of it. And the digest it returns is that of the content: other white space, another order
+//! of an object's members or another spelling of the same string changes nothing, anything else does.
+//!
+//! It does not promise to tell numbers apart that are the same in 64 bits: a whole number is taken as
+//! `u64`, or `i64` below zero, and every other number as an `f64`. So `1.10` and `1.1` are the same,
+//! `1` and `1.0` are not, and two whole numbers beyond 64 bits may be.
+//!
+//! Errors name positions and keys, never a value: a declaration's values are personal data.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use aws_lc_rs::digest::{Context, SHA256};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+/// As many characters of a path as an error shows: keys come from outside and may be of any length.
+const SHOWN: usize = 64;
+
+/// Why a text is refused.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    /// It is not JSON, not UTF-8, or more than one JSON value.
+    #[error("not JSON at line {line} column {column}: {problem}")]
+    Syntax {
+        /// The line, counted from 1.
+        line: usize,
+        /// The byte within the line, counted from 1 (0: before the line's first).
+        column: usize,
+        /// What the reader met there, in words that hold nothing of the text.
+        problem: String,
+    },
+    /// An object names a member twice, so that readers would disagree about its value.
+    #[error("an object names {path} twice")]
+    DuplicateKey {
+        /// Where, like a JSON pointer, cut to 64 characters.
+        path: String,
+    },
+    /// A key or a string holds the character U+0000, which PostgreSQL cannot store.
+    #[error("a NUL character at {path}")]
+    NulCharacter {
+        /// Where, like a JSON pointer, cut to 64 characters.
+        path: String,
+    },
+    /// Objects and arrays stand 128 deep in one another or more.
+    #[error("objects and arrays are nested too deeply")]
+    TooDeep,
+}
+
+/// The SHA-256 of what a JSON text says, however it is spelled.
+pub fn digest(text: &[u8]) -> Result<[u8; 32], JsonError> {
+    let mut walk = Walk::default();
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let content = Node(&mut walk).deserialize(&mut reader);
+    content.and_then(|digest| reader.end().map(|()| digest)).map_err(|error| walk.explain(&error))
+}
+
+/// What the walk over a text has to remember: only why and where it stopped.
+#[derive(Default)]
+struct Walk {
+    refusal: Option<Refusal>,
+    /// The steps to where it stopped, innermost first: each level adds its own on the way out, so
+    /// that a text without a fault pays nothing for them.
+    trail: Vec<String>,
+}
+
+/// A fault that is ours to find and not the parser's.
+#[derive(Clone, Copy)]
+enum Refusal {
+    Duplicate,
+    Nul,
+}
+
+impl Walk {
+    /// Stops the parser. The error it carries upwards only has to be one: [`Walk::explain`] replaces it.
+    fn refuse<E: Error>(&mut self, refusal: Refusal, key: Option<&str>) -> E {
+        self.refusal = Some(refusal);
+        self.trail.extend(key.map(str::to_owned));
+        E::custom("refused")
+    }
+
+    fn explain(&self, error: &serde_json::Error) -> JsonError {
+        match self.refusal {
+            Some(Refusal::Duplicate) => JsonError::DuplicateKey { path: self.path() },
+            Some(Refusal::Nul) => JsonError::NulCharacter { path: self.path() },
+            None => explain_syntax(error),
+        }
+    }
+
+    /// The trail as a JSON pointer, without control characters, since it is meant to be logged.
+    fn path(&self) -> String {
+        let steps = self.trail.iter().rev();
+        let pointer = steps.flat_map(|step| std::iter::once('/').chain(step.chars()));
+        pointer.map(|c| if c.is_control() { '\u{FFFD}' } else { c }).take(SHOWN).collect()
+    }
+}
+
+/// The parser's own complaints are fixed sentences with a position; only types we do not expect would
+/// make it quote the text, and [`Content`] expects them all.
+fn explain_syntax(error: &serde_json::Error) -> JsonError {
+    let (line, column) = (error.line(), error.column());
+    let full = error.to_string();
+    let problem = full.strip_suffix(&format!(" at line {line} column {column}")).unwrap_or(&full);
+    if problem == "recursion limit exceeded" {
+        return JsonError::TooDeep;
+    }
+    JsonError::Syntax { line, column, problem: problem.to_owned() }
+}
+
+/// Reads one value, of whatever type, to its digest.
+struct Node<'w>(&'w mut Walk);
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = [u8; 32];
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(Content(self.0))
+    }
+}
+
+struct Content<'w>(&'w mut Walk);
+
+impl<'de> Visitor<'de> for Content<'_> {
+    type Value = [u8; 32];
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any JSON value")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(tagged(b'n', &[]))
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(tagged(b'b', &[u8::from(value)]))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(tagged(b'i', &value.to_be_bytes()))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(tagged(b'u', &value.to_be_bytes()))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
+        Ok(tagged(b'f', &value.to_bits().to_be_bytes()))
+    }
+
+    /// The parser lends the string, out of the text itself unless it has escapes: nothing is copied.
+    fn visit_str<E: Error>(self, value: &str) -> Result<Self::Value, E> {
+        if value.contains('\0') {
+            return Err(self.0.refuse(Refusal::Nul, None));
+        }
+        Ok(tagged(b's', value.as_bytes()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut hash = Context::new(&SHA256);
+        hash.update(b"a");
+        for index in 0_usize.. {
+            match elements.next_element_seed(Node(self.0)) {
+                Ok(Some(element)) => hash.update(&element),
+                Ok(None) => break,
+                Err(error) => {
+                    self.0.trail.push(index.to_string());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(finish(hash))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(key) = object.next_key_seed(Key)? {
+            if key.contains('\0') {
+                return Err(self.0.refuse(Refusal::Nul, Some(&key)));
+            }
+            match object.next_value_seed(Node(self.0)) {
+                Ok(value) => members.push((key, value)),
+                Err(error) => {
+                    self.0.trail.push(key.into_owned());
+                    return Err(error);
+                }
+            }
+        }
+        // Sorting is needed for the digest anyway, and it brings the same keys together.
+        members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        if let Some([(key, _), _]) = members.array_windows().find(|[(one, _), (next, _)]| one == next) {
+            return Err(self.0.refuse(Refusal::Duplicate, Some(key)));
+        }
+        Ok(object_digest(&members))
+    }
+}
+
+/// Reads a member's name, out of the text itself unless it has escapes.
+struct Key;
+
+impl<'de> DeserializeSeed<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Key {
+    type Value = Cow<'de, str>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a member's name")
+    }
+
+    fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Self::Value, E> {
+        Ok(Cow::Borrowed(key))
+    }
+
+    fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
+        Ok(Cow::Owned(key.to_owned()))
+    }
+}
+
+/// The digest of a value without children. The tag keeps `"1"`, `1` and `[1]` apart.
+fn tagged(tag: u8, bytes: &[u8]) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    hash.update(&[tag]);
+    hash.update(bytes);
+    finish(hash)
+}
+
+/// The digest of an object from its sorted members. A NUL, which no key holds, ends each key, so that
+/// no two lists of members are the same bytes.
+fn object_digest(members: &[(Cow<'_, str>, [u8; 32])]) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    hash.update(b"o");
+    for (key, value) in members {
+        hash.update(key.as_bytes());
+        hash.update(b"\0");
+        hash.update(value);
+    }
+    finish(hash)
+}
+
+fn finish(hash: Context) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(hash.finish().as_ref());
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn same(one: &str, other: &str) -> bool {
+        digest(one.as_bytes()).unwrap() == digest(other.as_bytes()).unwrap()
+    }
+
+    fn refusal(text: &str) -> JsonError {
+        digest(text.as_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn white_space_the_order_of_keys_and_the_spelling_of_strings_do_not_matter() {
+        assert!(same(r#"{"a":1,"b":[true,null]}"#, " {\n\"b\" : [ true , null ] , \"a\" : 1 }\t"));
+        assert!(same(r#"{"k":"é/"}"#, r#"{"\u006b":"\u00e9\/"}"#));
+    }
+
+    #[test]
+    fn everything_else_matters() {
+        let texts = [
+            "null",
+            "false",
+            "true",
+            "0",
+            "1",
+            "1.0",
+            "-1",
+            "1.5",
+            "-0.0",
+            r#""""#,
+            r#""1""#,
+            r#""a""#,
+            "[]",
+            "[[]]",
+            "[1]",
+            "[1,2]",
+            "[2,1]",
+            "[[1],2]",
+            "[[1,2]]",
+            "{}",
+            "[{}]",
+            r#"{"a":1}"#,
+            r#"{"a":"1"}"#,
+            r#"{"b":1}"#,
+            r#"{"a":{"b":1}}"#,
+            r#"{"a":1,"b":1}"#,
+            r#"{"a":null}"#,
+            r#"{"ab":1}"#,
+            r#"["a","b"]"#,
+            r#"["ab"]"#,
+        ];
+        let digests: std::collections::HashSet<_> = texts.iter().map(|t| digest(t.as_bytes()).unwrap()).collect();
+        assert_eq!(digests.len(), texts.len());
+    }
+
+    #[test]
+    fn numbers_are_told_apart_by_their_64_bits() {
+        assert!(same("1.10", "11e-1"));
+        assert!(!same("18446744073709551615", "18446744073709551614"));
+        assert!(!same("1", "1.0"));
+    }
+
+    #[test]
+    fn the_digest_of_a_text_never_changes_between_releases() {
+        let digest = digest(br#"{"b":[1,-2,0.5,"x"],"a":{"t":true,"n":null}}"#).unwrap();
+        let hex: Vec<_> = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex.concat(), "cbae38ed70996498c360dd802812ae8db288a31d030d4eb2ad4d0296d50c3c0e");
+    }
+
+    #[test]
+    fn what_is_not_json_is_refused_with_its_place() {
+        assert_eq!(
+            refusal("{\n  \"a\": secret}"),
+            JsonError::Syntax { line: 2, column: 8, problem: "expected value".to_owned() }
+        );
+        for text in
+            ["", "  ", "{", "[1,]", "{\"a\":1} x", "{} {}", "'a'", "NaN", "01", "1e999", "\"\\ud800\"", "\"\n\""]
+        {
+            assert!(matches!(refusal(text), JsonError::Syntax { line: 1.., .. }), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf_8_are_refused() {
+        for text in [&b"\"\xff\""[..], b"{\"\xc3\":1}", b"\xff", b"{} \xff", b"\"\xed\xa0\x80\""] {
+            assert!(matches!(digest(text), Err(JsonError::Syntax { line: 1, .. })));
+        }
+    }
+
+    #[test]
+    fn a_key_named_twice_is_refused_however_it_is_spelled() {
+        assert_eq!(refusal(r#"{"a":1,"a":1}"#), JsonError::DuplicateKey { path: "/a".to_owned() });
+        assert_eq!(
+            refusal(r#"{"x":[{},{"name":1,"z":2,"n\u0061me":3}]}"#),
+            JsonError::DuplicateKey { path: "/x/1/name".to_owned() }
+        );
+        assert!(digest(br#"{"a":{"a":1},"b":{"a":1}}"#).is_ok());
+    }
+
+    #[test]
+    fn a_nul_character_is_refused_in_strings_and_in_keys() {
+        assert_eq!(refusal(r#"{"a":["ok","x\u0000y"]}"#), JsonError::NulCharacter { path: "/a/1".to_owned() });
+        assert_eq!(refusal(r#"{"a":{"b\u0000":1}}"#), JsonError::NulCharacter { path: "/a/b\u{FFFD}".to_owned() });
+        assert_eq!(refusal(r#""\u0000""#), JsonError::NulCharacter { path: String::new() });
+        assert!(digest(br#""\\u0000""#).is_ok());
+    }
+
+    #[test]
+    fn a_text_nested_too_deeply_is_refused_and_said_so() {
+        let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
+        assert!(digest(nested(127).as_bytes()).is_ok());
+        assert_eq!(refusal(&nested(128)), JsonError::TooDeep);
+        assert_eq!(refusal(&"{\"a\":".repeat(100_000)), JsonError::TooDeep);
+    }
+
+    #[test]
+    fn an_error_shows_no_value_and_no_long_key() {
+        let key = "k".repeat(1000);
+        let error = refusal(&format!(r#"{{"{key}":"Amina\u0000"}}"#));
+        assert_eq!(error, JsonError::NulCharacter { path: format!("/{}", "k".repeat(63)) });
+        for text in [r#"{"name":"Amina\u0000"}"#, r#"{"name":"Amina"#, r#"{"name":"Amina\q"}"#, r#"{"name":"Amina"]"#] {
+            assert!(!refusal(text).to_string().contains("Amina"));
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The end of a lease: every way a delivery can end, fenced by the number it was claimed with (P6).
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::Claimed;
+
+/// How a delivery ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The destination took it, or its verdict stands.
+    Delivered,
+    /// To be tried again after so long.
+    Retry(Duration),
+    /// Not to be tried again until an operator says so.
+    Dead,
+    /// Cut short by ourselves (shutdown, no token, no database): counts for nothing, to be tried again after so long.
+    Released(Duration),
+}
+
+/// What is written about a delivery.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The message.
+    pub id: i64,
+    /// The fencing number it was claimed with.
+    pub lease: i64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// HTTP status of the answer, if there was one.
+    pub status: Option<u16>,
+    /// Class of the failure, if it failed.
+    pub error: Option<&'static str>,
+    /// Whether the answer was a refusal that may pass (401, 409): starts or continues its clock.
+    pub refused: bool,
+    /// How long the exchange took; `None` if there was none.
+    pub duration: Option<Duration>,
+}
+
+impl Settlement {
+    /// A settlement of `message` without an exchange.
+    pub fn without_exchange(message: &Claimed, outcome: Outcome) -> Self {
+        Self {
+            id: message.id,
+            lease: message.lease,
+            outcome,
+            status: None,
+            error: None,
+            refused: false,
+            duration: None,
+        }
+    }
+}
+
+/// Settles deliveries, in the caller's transaction; returns the ids that were settled. One that is missing
+/// lost its lease: somebody else owns it now and nothing of it was written.
+pub async fn complete(conn: &mut PgConnection, worker: Uuid, settlements: &[Settlement]) -> sqlx::Result<Vec<i64>> {
+    let (finished, put_back): (Vec<&Settlement>, Vec<&Settlement>) =
+        settlements.iter().partition(|s| s.outcome == Outcome::Delivered);
+    let mut settled = Vec::with_capacity(settlements.len());
+    if !put_back.is_empty() {
+        settled.extend(return_to_queue(conn, worker, &put_back).await?);
+    }
+    if !finished.is_empty() {
+        let done = finish(conn, worker, &finished).await?;
+        promote(conn, &done).await?;
+        settled.extend(done.iter().map(|d| d.id));
+    }
+    Ok(settled)
+}
+
+/// Finishes the unleased messages of an action as `delivered` without an exchange: their purpose is fulfilled,
+/// for example because the verdict they ask for stands. Leased ones are left to their worker.
+pub async fn finish_unleased(conn: &mut PgConnection, action_id: Uuid, kind: &str) -> sqlx::Result<usize> {
+    let done = sqlx::query_as!(
+        Finished,
+        r#"
+        with mine as materialized (
+            select id from outbox_message
+            where action_id = $1 and kind = $2 and state <> 'delivering'
+            order by id
+            for update
+        ), gone as (
+            delete from outbox_message m using mine where m.id = mine.id and m.state <> 'delivering' returning m.*
+        ), kept as (
+            insert into outbox_history (id, state, destination, kind, transaction_id, record_id, action_id, attempt, rescues,
+                                        redelivery, last_status, last_error, lease, initiator_id, created_at)
+            select id, 'delivered', destination, kind, transaction_id, record_id, action_id, attempt, rescues,
+                   redelivery, last_status, last_error, lease, initiator_id, created_at
+            from gone
+        )
+        select id as "id!", destination as "destination!", record_id as "record_id!" from gone
+        "#,
+        action_id,
+        kind,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    promote(conn, &done).await?;
+    Ok(done.len())
+}
+
+struct Finished {
+    id: i64,
+    destination: String,
+    record_id: Uuid,
+}
+
+/// Moves messages to the history. Rows are locked in the order of ids before they are deleted.
+async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> sqlx::Result<Vec<Finished>> {
+    let ids: Vec<i64> = done.iter().map(|s| s.id).collect();
+    let leases: Vec<i64> = done.iter().map(|s| s.lease).collect();
+    let statuses: Vec<Option<i16>> = done.iter().map(|s| small(s.status)).collect();
+    let errors: Vec<Option<&str>> = done.iter().map(|s| s.error).collect();
+    let durations: Vec<Option<f64>> = done.iter().map(|s| s.duration.map(|d| d.as_secs_f64())).collect();
+    sqlx::query_as!(
+        Finished,
+        r#"
+        with told as materialized (
+            select m.id, t.status, t.error, t.duration
+            from unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[], $5::float8[]) as t (id, lease, status, error, duration)
+            join outbox_message m on m.id = t.id and m.lease = t.lease and m.state = 'delivering'
+            order by m.id
+            for update of m
+        ), gone as (
+            delete from outbox_message m using told
+            where m.id = told.id
+            returning m.*, told.status as now_status, told.error as now_error, told.duration as now_duration
+        ), kept as (
+            insert into outbox_history (id, state, destination, kind, transaction_id, record_id, action_id, attempt, rescues,
+                                        redelivery, last_status, last_error, duration, lease, worker_id, initiator_id, created_at)
+            select id, 'delivered', destination, kind, transaction_id, record_id, action_id, attempt, rescues,
+                   redelivery, now_status, now_error, make_interval(secs => now_duration), lease, $6, initiator_id, created_at
+            from gone
+        )
+        select id as "id!", destination as "destination!", record_id as "record_id!" from gone
+        "#,
+        &ids,
+        &leases,
+        &statuses as &[Option<i16>],
+        &errors as &[Option<&str>],
+        &durations as &[Option<f64>],
+        worker,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Unblocks the next message of each record and destination that has just lost its first. A statement of its
+/// own: it must see what was added while [`finish`] waited for a row.
+async fn promote(conn: &mut PgConnection, done: &[Finished]) -> sqlx::Result<()> {
+    if done.is_empty() {
+        return Ok(());
+    }
+    let records: Vec<Uuid> = done.iter().map(|d| d.record_id).collect();
+    let destinations: Vec<&str> = done.iter().map(|d| d.destination.as_str()).collect();
+    sqlx::query!(
+        r#"
+        with next as materialized (
+            select n.id
+            from (select distinct * from unnest($1::uuid[], $2::text[]) as k (record_id, destination)) k
+            cross join lateral (
+                select m.id, m.state from outbox_message m
+                where m.record_id = k.record_id and m.destination = k.destination
+                order by m.id
+                limit 1
+            ) n
+            where n.state = 'blocked'
+            order by n.id
+        )
+        update outbox_message m set state = 'queued', available_at = now()
+        from next
+        where m.id = next.id and m.state = 'blocked'
+        "#,
+        &records,
+        &destinations as &[&str],
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Gives messages back to the queue with the attempt that failed, or lays them to rest.
+async fn return_to_queue(conn: &mut PgConnection, worker: Uuid, back: &[&Settlement]) -> sqlx::Result<Vec<i64>> {
+    let ids: Vec<i64> = back.iter().map(|s| s.id).collect();
+    let leases: Vec<i64> = back.iter().map(|s| s.lease).collect();
+    let outcomes: Vec<&str> = back.iter().map(|s| word(&s.outcome)).collect();
+    let delays: Vec<f64> = back.iter().map(|s| delay(&s.outcome)).collect();
+    let statuses: Vec<Option<i16>> = back.iter().map(|s| small(s.status)).collect();
+    let errors: Vec<Option<&str>> = back.iter().map(|s| s.error).collect();
+    let refused: Vec<bool> = back.iter().map(|s| s.refused).collect();
+    let durations: Vec<Option<f64>> = back.iter().map(|s| s.duration.map(|d| d.as_secs_f64())).collect();
+    sqlx::query_scalar!(
+        r#"
+        with told as materialized (
+            select m.id, t.outcome, t.delay, t.status, t.error, t.refused, t.duration
+            from unnest($1::bigint[], $2::bigint[], $3::text[], $4::float8[], $5::smallint[], $6::text[], $7::bool[], $8::float8[])
+                 as t (id, lease, outcome, delay, status, error, refused, duration)
+            join outbox_message m on m.id = t.id and m.lease = t.lease and m.state = 'delivering'
+            order by m.id
+            for no key update of m
+        ), back as (
+            update outbox_message m
+            set state = case when told.outcome = 'dead' then 'dead' else 'retrying' end::message_state,
+                attempt = m.attempt - (told.outcome = 'released')::int,
+                available_at = now() + make_interval(secs => told.delay),
+                refused_since = case when told.outcome = 'released' then m.refused_since
+                                     when told.refused then coalesce(m.refused_since, now()) end,
+                last_status = case when told.outcome = 'released' then m.last_status else told.status end,
+                last_error = case when told.outcome = 'released' then m.last_error else told.error end,
+                lease_holder = null, lease_until = null
+            from told
+            where m.id = told.id
+            returning m.id, m.lease, m.destination, m.attempt + (told.outcome = 'released')::int as attempt,
+                      told.outcome, told.status, told.error, told.duration
+        ), logged as (
+            insert into outbox_attempt (message_id, attempt, outcome, destination, status, error, duration, lease, worker_id)
+            select id, attempt, outcome::attempt_outcome, destination, status, error, make_interval(secs => duration), lease, $9
+            from back
+        )
+        select id as "id!" from back
+        "#,
+        &ids,
+        &leases,
+        &outcomes as &[&str],
+        &delays,
+        &statuses as &[Option<i16>],
+        &errors as &[Option<&str>],
+        &refused,
+        &durations as &[Option<f64>],
+        worker,
+    )
+    .fetch_all(conn)
+    .await
+}
+
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Delivered => "delivered",
+        Outcome::Retry(_) => "retry",
+        Outcome::Dead => "dead",
+        Outcome::Released(_) => "released",
+    }
+}
+
+fn delay(outcome: &Outcome) -> f64 {
+    match outcome {
+        Outcome::Retry(after) | Outcome::Released(after) => after.as_secs_f64(),
+        Outcome::Delivered | Outcome::Dead => 0.0,
+    }
+}
+
+fn small(status: Option<u16>) -> Option<i16> {
+    status.and_then(|s| i16::try_from(s).ok())
+}

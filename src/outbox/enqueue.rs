@@ -1,0 +1,106 @@
+//! Puts messages into the queue, inside the caller's transaction.
+
+use std::collections::HashMap;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{MessageState, NewMessage, Queued};
+
+/// Queues each message for every enabled destination that subscribes to its effect, in the order given.
+/// A message that is in the queue already is left alone (P2).
+///
+/// A message is `blocked` if an earlier one of its record and destination is unfinished, else `queued`.
+/// For a record that existed before this transaction the caller must hold the record's row lock and
+/// have called [`hold_predecessors`].
+pub async fn enqueue(conn: &mut PgConnection, messages: &[NewMessage]) -> sqlx::Result<Vec<Queued>> {
+    if messages.is_empty() {
+        return Ok(Vec::new());
+    }
+    let effects: Vec<&str> = messages.iter().map(|m| m.effect.as_str()).collect();
+    let kinds: Vec<&str> = messages.iter().map(|m| m.kind).collect();
+    let transactions: Vec<&str> = messages.iter().map(|m| m.transaction_id.as_str()).collect();
+    let records: Vec<Uuid> = messages.iter().map(|m| m.record_id).collect();
+    let actions: Vec<Uuid> = messages.iter().map(|m| m.action_id).collect();
+    let initiators: Vec<&str> = messages.iter().map(|m| m.initiator_id.as_str()).collect();
+    // An array per row cannot go through unnest; a scope holds no space (RFC 6749 §3.3).
+    let scopes: Vec<String> = messages.iter().map(|m| m.initiator_scopes.join(" ")).collect();
+    let traces: Vec<Option<&str>> = messages.iter().map(|m| m.traceparent.as_deref()).collect();
+    let redeliveries: Vec<i32> = messages.iter().map(|m| m.redelivery).collect();
+    let mut queued = sqlx::query_as!(
+        Queued,
+        r#"
+        insert into outbox_message (state, destination, kind, transaction_id, record_id, action_id,
+                                    initiator_id, initiator_scopes, traceparent, redelivery)
+        select case
+                   when row_number() over (partition by d.name, e.record_id order by e.ordinal) > 1
+                     or exists (select from outbox_message p where p.record_id = e.record_id and p.destination = d.name)
+                   then 'blocked' else 'queued'
+               end::message_state,
+               d.name, e.kind, e.transaction_id, e.record_id, e.action_id,
+               e.initiator_id, string_to_array(e.initiator_scopes, ' '), e.traceparent, e.redelivery
+        from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::int[])
+             with ordinality as e (effect, kind, transaction_id, record_id, action_id,
+                                   initiator_id, initiator_scopes, traceparent, redelivery, ordinal)
+        join destination d on d.enabled and e.effect = any (d.effects)
+        order by e.ordinal, d.name
+        on conflict (destination, transaction_id) do nothing
+        returning id, destination, kind, action_id, state as "state: MessageState"
+        "#,
+        &effects as &[&str],
+        &kinds as &[&str],
+        &transactions as &[&str],
+        &records,
+        &actions,
+        &initiators as &[&str],
+        &scopes,
+        &traces as &[Option<&str>],
+        &redeliveries,
+    )
+    .fetch_all(conn)
+    .await?;
+    queued.sort_unstable_by_key(|q| q.id);
+    Ok(queued)
+}
+
+/// Holds the newest unfinished message of the record at each destination, so that none can be finished
+/// between our look and our commit: whoever completes it waits for us and then promotes what we added.
+///
+/// The newest may have been finished while we waited for it; then an older one may be the newest now,
+/// so we look again until what we hold is what there is.
+pub async fn hold_predecessors(conn: &mut PgConnection, record_id: Uuid) -> sqlx::Result<()> {
+    loop {
+        let newest = newest_unfinished(conn, record_id).await?;
+        let held = hold(conn, &newest).await?;
+        if held.len() == newest.len() {
+            return Ok(());
+        }
+    }
+}
+
+async fn newest_unfinished(conn: &mut PgConnection, record_id: Uuid) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar!(
+        r#"select max(id) as "id!" from outbox_message where record_id = $1 group by destination"#,
+        record_id
+    )
+    .fetch_all(conn)
+    .await
+}
+
+async fn hold(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec<i64>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar!("select id from outbox_message where id = any ($1) order by id for key share", ids)
+        .fetch_all(conn)
+        .await
+}
+
+/// Groups what was queued by the action it is rendered from.
+pub fn by_action(queued: Vec<Queued>) -> HashMap<Uuid, Vec<Queued>> {
+    let mut groups: HashMap<Uuid, Vec<Queued>> = HashMap::new();
+    for q in queued {
+        groups.entry(q.action_id).or_default().push(q);
+    }
+    groups
+}

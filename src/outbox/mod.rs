@@ -1,0 +1,38 @@
+//! The queue: moves messages between states. Knows no record and no HTTP.
+//!
+//! ```text
+//!            enqueue                claim                 complete (fenced)
+//!  (none) ───────────▶ queued ───────────────▶ delivering ───────────────▶ delivered  (outbox_history)
+//!     │                   ▲                     │  │  │
+//!     │ a predecessor is  │ promote             │  │  └── put_back ─▶ dead      rests, holds its successors
+//!     │ unfinished        │                     │  └───── put_back ─▶ retrying ─▶ (claim when due)
+//!     └────────────────▶ blocked                └──────── rescue ───▶ retrying | dead
+//! ```
+//!
+//! | who | moves |
+//! |---|---|
+//! | `enqueue`, inside the transaction of the domain | nothing → `queued` or `blocked` |
+//! | `claim`, by a dispatcher | `queued`, due `retrying` → `delivering`, with a new fencing number |
+//! | `complete`, by the holder of that number | `delivering` → `delivered`, `retrying`, `dead`, or back as if never claimed |
+//! | `complete`, in the same transaction | the next `blocked` → `queued` |
+//! | `claim::rescue`, by any instance | `delivering` of a dead or late worker → `retrying`, or `dead` past the limit |
+//!
+//! Promises: a message is delivered at least once and its id never changes (P4); the messages of one
+//! record reach one destination in order (P5), held by a unique index and not by the claim; a worker
+//! that lost its lease moves nothing (P6); a message leaves the live table only as `delivered` or
+//! `cancelled`, with a row in `outbox_history` (P3).
+//! Not promised: order between records or between destinations; exactly one exchange on the wire.
+//!
+//! Locks are taken in the order of ids. Time is the database's.
+
+pub mod claim;
+pub mod complete;
+pub mod destination;
+pub mod enqueue;
+pub mod history;
+pub mod message;
+pub mod partitions;
+pub mod retry;
+pub mod worker;
+
+pub use message::{Claimed, Effect, MessageState, NewMessage, Queued};

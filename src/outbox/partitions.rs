@@ -1,0 +1,8 @@
+//! The daily partitions of `outbox_history` and `outbox_attempt`.
+
+use sqlx::PgConnection;
+
+/// Makes the partitions of the coming week; returns how many were missing.
+pub async fn ensure(conn: &mut PgConnection) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(r#"select outbox_partitions_ensure() as "made!""#).fetch_one(conn).await
+}

@@ -1,0 +1,158 @@
+//! When to try again: pure functions of the answer, the attempt and a random number.
+//!
+//! | answer | decision |
+//! |---|---|
+//! | 2xx | delivered |
+//! | none (connect, TLS, timeout, broken answer), 408, 425, 429, 5xx | retry |
+//! | 401, 409 | retry for 15 minutes without a break, then dead |
+//! | any other | dead at once |
+//!
+//! The delay before attempt n + 1 is uniform in 0 ..= min(cap, base · 2^(n-1)) ("full jitter"): 1 s doubling
+//! to 15 min by default. `Retry-After` can only ever delay: the longer of the two is taken, up to an hour.
+
+use std::time::Duration;
+
+use super::complete::Outcome;
+
+/// How a destination is retried.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Upper bound of the first delay.
+    pub base: Duration,
+    /// Upper bound of any delay.
+    pub cap: Duration,
+    /// Attempts after which a message is dead; `None`: for ever.
+    pub max_attempts: Option<u32>,
+    /// How long 401 and 409 are retried.
+    pub refusal_patience: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            base: Duration::from_secs(1),
+            cap: Duration::from_mins(15),
+            max_attempts: None,
+            refusal_patience: Duration::from_mins(15),
+        }
+    }
+}
+
+/// The longest delay that a `Retry-After` can ask for.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+
+/// What came of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// A whole answer with this status.
+    Status {
+        /// HTTP status code.
+        code: u16,
+        /// The answer's `Retry-After`, if any.
+        retry_after: Option<Duration>,
+    },
+    /// None: the connection failed, the deadline passed, or the answer was broken.
+    Transport,
+}
+
+/// Decides what becomes of a message.
+///
+/// `attempt` counts from 1; `refused_for` is how long the destination has answered 401 or 409 without a break
+/// (`None` if this is the first); `jitter` is uniform in `0.0..1.0`.
+pub fn decide(policy: &Policy, answer: Answer, attempt: u32, refused_for: Option<Duration>, jitter: f64) -> Outcome {
+    let hint = match answer {
+        Answer::Status { code: 200..=299, .. } => return Outcome::Delivered,
+        Answer::Status { code: 401 | 409, retry_after } => {
+            if refused_for.unwrap_or_default() >= policy.refusal_patience {
+                return Outcome::Dead;
+            }
+            retry_after
+        }
+        Answer::Status { code: 408 | 425 | 429 | 500..=599, retry_after } => retry_after,
+        Answer::Status { .. } => return Outcome::Dead,
+        Answer::Transport => None,
+    };
+    if policy.max_attempts.is_some_and(|max| attempt >= max) {
+        return Outcome::Dead;
+    }
+    let wait = backoff(policy, attempt).mul_f64(jitter.clamp(0.0, 1.0));
+    Outcome::Retry(wait.max(hint.unwrap_or_default().min(RETRY_AFTER_MAX)))
+}
+
+/// Whether an answer is a refusal that may pass: the peer may not know our key yet, or works on the twin.
+pub fn is_refusal(answer: Answer) -> bool {
+    matches!(answer, Answer::Status { code: 401 | 409, .. })
+}
+
+/// Upper bound of the delay after the given attempt.
+fn backoff(policy: &Policy, attempt: u32) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(31);
+    policy.base.saturating_mul(1 << doublings).min(policy.cap)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16) -> Answer {
+        Answer::Status { code, retry_after: None }
+    }
+
+    #[test]
+    fn the_table_of_answers_is_kept() {
+        let policy = Policy::default();
+        for code in 100..=599 {
+            let outcome = decide(&policy, status(code), 1, None, 0.5);
+            match code {
+                200..=299 => assert_eq!(outcome, Outcome::Delivered, "{code}"),
+                401 | 408 | 409 | 425 | 429 | 500..=599 => {
+                    assert_eq!(outcome, Outcome::Retry(Duration::from_millis(500)), "{code}");
+                }
+                _ => assert_eq!(outcome, Outcome::Dead, "{code}"),
+            }
+        }
+        assert_eq!(decide(&policy, Answer::Transport, 1, None, 1.0), Outcome::Retry(Duration::from_secs(1)));
+    }
+
+    #[test]
+    fn the_delay_doubles_to_its_cap_and_never_ends_by_default() {
+        let policy = Policy::default();
+        let at = |attempt| decide(&policy, status(503), attempt, None, 1.0);
+        assert_eq!(at(1), Outcome::Retry(Duration::from_secs(1)));
+        assert_eq!(at(4), Outcome::Retry(Duration::from_secs(8)));
+        assert_eq!(at(10), Outcome::Retry(Duration::from_secs(512)));
+        assert_eq!(at(11), Outcome::Retry(Duration::from_mins(15)));
+        assert_eq!(at(u32::MAX), Outcome::Retry(Duration::from_mins(15)));
+    }
+
+    #[test]
+    fn retry_after_only_ever_delays_and_at_most_an_hour() {
+        let policy = Policy::default();
+        let with = |secs, jitter| {
+            let answer = Answer::Status { code: 429, retry_after: Some(Duration::from_secs(secs)) };
+            decide(&policy, answer, 5, None, jitter)
+        };
+        assert_eq!(with(2, 1.0), Outcome::Retry(Duration::from_secs(16)));
+        assert_eq!(with(120, 0.1), Outcome::Retry(Duration::from_mins(2)));
+        assert_eq!(with(1_000_000, 0.1), Outcome::Retry(Duration::from_hours(1)));
+    }
+
+    #[test]
+    fn a_refusal_is_retried_for_fifteen_minutes_and_then_dead() {
+        let policy = Policy::default();
+        for code in [401, 409] {
+            let after = |mins| decide(&policy, status(code), 9, Some(Duration::from_mins(mins)), 0.0);
+            assert_eq!(after(14), Outcome::Retry(Duration::ZERO));
+            assert_eq!(after(15), Outcome::Dead);
+            assert!(is_refusal(status(code)));
+        }
+        assert!(!is_refusal(status(500)));
+    }
+
+    #[test]
+    fn the_last_allowed_attempt_is_the_last() {
+        let policy = Policy { max_attempts: Some(3), ..Policy::default() };
+        assert!(matches!(decide(&policy, status(500), 2, None, 0.0), Outcome::Retry(_)));
+        assert_eq!(decide(&policy, status(500), 3, None, 0.0), Outcome::Dead);
+    }
+}

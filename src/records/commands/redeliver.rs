@@ -1,0 +1,44 @@
+//! A promised callback that did not come: the registration is sent again, under the same transaction id.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::CommandError;
+use crate::outbox::{Effect, NewMessage, enqueue, history};
+use crate::records::effects::{self, EVENT_REGISTRATION};
+use crate::records::model::Step;
+use crate::records::store::{action, record};
+
+/// Registrations whose promised callback is overdue, the longest first.
+pub async fn overdue(conn: &mut PgConnection, limit: i64) -> Result<Vec<Uuid>, CommandError> {
+    Ok(action::overdue(conn, limit).await?)
+}
+
+/// Sends an overdue registration again, in the caller's transaction; false if it is not overdue any more.
+pub async fn redeliver(conn: &mut PgConnection, action_id: Uuid) -> Result<bool, CommandError> {
+    let Some(request) = action::requested(conn, action_id).await? else {
+        return Ok(false);
+    };
+    let row = record::lock(conn, request.record_id).await?.ok_or(CommandError::NotFound)?;
+    let overdue = row.awaiting_action_id == Some(action_id)
+        && action::is_overdue(conn, action_id).await?
+        && !history::has_live(conn, action_id, EVENT_REGISTRATION).await?;
+    if !overdue {
+        return Ok(false);
+    }
+    let redelivery = action::count_redelivery(conn, action_id).await?;
+    let message = NewMessage {
+        effect: Effect::Validation,
+        kind: EVENT_REGISTRATION,
+        transaction_id: format!("{EVENT_REGISTRATION}__{}_{}", effects::word(Step::Register), request.transaction_id),
+        record_id: request.record_id,
+        action_id,
+        initiator_id: request.created_by,
+        initiator_scopes: request.scopes,
+        traceparent: None,
+        redelivery,
+    };
+    enqueue::hold_predecessors(conn, request.record_id).await?;
+    enqueue::enqueue(conn, &[message]).await?;
+    Ok(true)
+}

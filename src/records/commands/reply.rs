@@ -1,0 +1,89 @@
+//! The transaction resource: what a client is told, and what is replayed.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::CommandError;
+use crate::outbox::history::Delivery;
+use crate::outbox::{MessageState, Queued};
+use crate::records::model::Status;
+use crate::records::store::record::Row;
+use crate::transactions::Reply;
+
+/// A record as it is told to clients.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordView {
+    /// A `UUIDv7`.
+    pub id: Uuid,
+    /// Seven characters.
+    pub tracking_id: String,
+    /// `birth`, `death`, `marriage`, …
+    pub event: String,
+    /// Where it stands.
+    pub status: Status,
+    /// Given when registered.
+    pub registration_number: Option<String>,
+    /// The current version.
+    pub version: i32,
+    /// Records that may register the same event.
+    pub possible_duplicates: Vec<Box<RawValue>>,
+}
+
+impl From<&Row> for RecordView {
+    fn from(row: &Row) -> Self {
+        Self {
+            id: row.id,
+            tracking_id: row.tracking_id.clone(),
+            event: row.event.clone(),
+            status: row.status,
+            registration_number: row.registration_number.clone(),
+            version: row.version,
+            possible_duplicates: Vec::new(),
+        }
+    }
+}
+
+/// One message as it is told to clients.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeliveryView {
+    /// Where it goes.
+    pub destination: String,
+    /// The consequence.
+    pub kind: String,
+    /// Its state.
+    pub state: MessageState,
+}
+
+impl From<Queued> for DeliveryView {
+    fn from(q: Queued) -> Self {
+        Self { destination: q.destination, kind: q.kind, state: q.state }
+    }
+}
+
+impl From<Delivery> for DeliveryView {
+    fn from(d: Delivery) -> Self {
+        Self { destination: d.destination, kind: d.kind, state: d.state }
+    }
+}
+
+/// The transaction resource.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TransactionView<'a> {
+    /// The client's transaction id.
+    pub transaction_id: &'a str,
+    /// The record it made or acted on.
+    pub record: RecordView,
+    /// What it sends.
+    pub deliveries: Vec<DeliveryView>,
+}
+
+/// The reply to an accepted request: 202, with what was queued.
+pub(super) fn accepted(transaction_id: &str, row: &Row, queued: Vec<Queued>) -> Result<Reply, CommandError> {
+    let deliveries = queued.into_iter().map(Into::into).collect();
+    let view = TransactionView { transaction_id, record: row.into(), deliveries };
+    Ok(Reply { status: 202, body: serde_json::to_string(&view)? })
+}

@@ -1,0 +1,273 @@
+//! New records, many at a time: the batch is the primitive, one submission is a list of one.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{CommandError, Initiator, Outcome, reply};
+use crate::outbox::enqueue;
+use crate::records::attachments::{self, Attachment, Owner};
+use crate::records::effects::{self, Origin};
+use crate::records::fhir::{Declaration, Stamp};
+use crate::records::model::{self, Status, Step};
+use crate::records::store::action::{self, NewAction};
+use crate::records::store::record::{self, NewRecord, Row};
+use crate::records::store::version::{self, NewVersion};
+use crate::records::tracking_id;
+use crate::transactions::{self, Claim, Claimed, Fingerprint, Saved};
+
+/// A declaration of an event that has no record yet.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// The client's transaction id.
+    pub transaction_id: String,
+    /// What is asked.
+    pub fingerprint: Fingerprint,
+    /// Who asks.
+    pub initiator: Initiator,
+    /// W3C trace context of the request.
+    pub traceparent: Option<String>,
+    /// `birth`, `death`, `marriage`, …
+    pub event: String,
+    /// How far it goes: notify, declare, validate or register.
+    pub goal: Step,
+    /// The declaration, as text.
+    pub declaration: String,
+    /// Those of the bundle first (one for each inline attachment), then the others.
+    pub attachments: Vec<Attachment>,
+    /// Free text of who declares.
+    pub comment: Option<String>,
+}
+
+/// How often a new tracking id is drawn before giving up.
+const TRACKING_ID_DRAWS: usize = 20;
+
+/// Accepts submissions, each with its own outcome, in the order given: records, versions, attachments, actions,
+/// messages and replies, a statement each for the whole list.
+pub async fn submit(conn: &mut PgConnection, submissions: &[Submission]) -> Result<Vec<Outcome>, CommandError> {
+    let (first, twins) = without_twins(submissions);
+    let claims: Vec<Claim<'_>> = first.iter().map(|i| claim_of(&submissions[*i])).collect();
+    let claimed = transactions::claim(conn, &claims).await?;
+    let mut fresh = Vec::new();
+    let mut outcomes: Vec<Option<Outcome>> = vec![None; submissions.len()];
+    for (at, claimed) in first.into_iter().zip(claimed) {
+        match claimed {
+            Claimed::Fresh => fresh.push((at, Draft::new(&submissions[at])?)),
+            Claimed::Done(reply) => outcomes[at] = Some(Outcome::Replayed(reply)),
+            Claimed::Reused => outcomes[at] = Some(Outcome::Reused),
+        }
+    }
+    let (places, mut drafts): (Vec<usize>, Vec<Draft<'_>>) = fresh.into_iter().unzip();
+    for (at, reply) in places.into_iter().zip(write(conn, &mut drafts).await?) {
+        outcomes[at] = Some(Outcome::Done(reply));
+    }
+    for (at, original) in twins {
+        outcomes[at] = outcomes[original].clone().map(|done| twin(&submissions[at], &submissions[original], done));
+    }
+    Ok(outcomes.into_iter().map(|o| o.unwrap_or(Outcome::Reused)).collect())
+}
+
+fn claim_of(s: &Submission) -> Claim<'_> {
+    Claim { transaction_id: &s.transaction_id, principal_id: &s.initiator.id, fingerprint: &s.fingerprint }
+}
+
+/// The places of the first submission of each transaction id, and (place, original) of the others.
+fn without_twins(submissions: &[Submission]) -> (Vec<usize>, Vec<(usize, usize)>) {
+    let mut seen: HashMap<&str, usize> = HashMap::with_capacity(submissions.len());
+    let mut first = Vec::with_capacity(submissions.len());
+    let mut twins = Vec::new();
+    for (at, s) in submissions.iter().enumerate() {
+        if let Some(original) = seen.get(s.transaction_id.as_str()) {
+            twins.push((at, *original));
+        } else {
+            seen.insert(&s.transaction_id, at);
+            first.push(at);
+        }
+    }
+    (first, twins)
+}
+
+/// The outcome of a repetition within one list.
+fn twin(this: &Submission, original: &Submission, outcome: Outcome) -> Outcome {
+    if this.initiator.id != original.initiator.id || this.fingerprint != original.fingerprint {
+        return Outcome::Reused;
+    }
+    match outcome {
+        Outcome::Done(reply) | Outcome::Replayed(reply) => Outcome::Replayed(reply),
+        Outcome::Reused => Outcome::Reused,
+    }
+}
+
+/// A submission with everything that is decided about it.
+struct Draft<'a> {
+    submission: &'a Submission,
+    steps: Vec<Step>,
+    actions: Vec<Uuid>,
+    row: Row,
+}
+
+impl<'a> Draft<'a> {
+    fn new(submission: &'a Submission) -> Result<Self, CommandError> {
+        let steps = match submission.goal {
+            Step::Validate | Step::Register => vec![Step::Declare, submission.goal],
+            Step::Notify
+            | Step::Declare
+            | Step::Confirm
+            | Step::Refuse
+            | Step::Reject
+            | Step::MarkNotDuplicate
+            | Step::Archive => {
+                vec![submission.goal]
+            }
+        };
+        let actions: Vec<Uuid> = steps.iter().map(|_| Uuid::now_v7()).collect();
+        let status = model::first(submission.goal)?;
+        let awaiting = (status == Status::WaitingValidation).then(|| actions.last().copied()).flatten();
+        let row = Row {
+            id: Uuid::now_v7(),
+            event: submission.event.clone(),
+            status,
+            tracking_id: tracking_id::random(&submission.event),
+            registration_number: None,
+            version: 1,
+            awaiting_action_id: awaiting,
+            held_action: None,
+            created_by: submission.initiator.id.clone(),
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            updated_at: OffsetDateTime::UNIX_EPOCH,
+        };
+        Ok(Self { submission, steps, actions, row })
+    }
+
+    fn stamped(&self) -> Result<String, CommandError> {
+        let declaration = Declaration::parse(&self.submission.declaration)?;
+        let urls: Vec<String> =
+            self.submission.attachments.iter().take(declaration.inline().len()).map(Attachment::url).collect();
+        let stamp = Stamp {
+            record_id: self.row.id,
+            event: &self.row.event,
+            tracking_id: &self.row.tracking_id,
+            status: self.row.status.reg_status(),
+            registration_number: None,
+            identifiers: &[],
+        };
+        Ok(declaration.stamped(&stamp, &urls)?)
+    }
+}
+
+async fn write(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<Vec<transactions::Reply>, CommandError> {
+    if drafts.is_empty() {
+        return Ok(Vec::new());
+    }
+    insert_records(conn, drafts).await?;
+    insert_versions(conn, drafts).await?;
+    let owners: Vec<Owner<'_>> = drafts
+        .iter()
+        .map(|d| Owner { record_id: d.row.id, version: 1, attachments: &d.submission.attachments })
+        .collect();
+    attachments::store(conn, &owners).await?;
+    append_actions(conn, drafts).await?;
+    let messages: Vec<_> = drafts.iter().flat_map(|d| effects::messages(origin(d), &d.steps, &d.actions)).collect();
+    let mut queued = enqueue::by_action(enqueue::enqueue(conn, &messages).await?);
+    let mut replies = Vec::with_capacity(drafts.len());
+    for d in drafts.iter() {
+        let mut mine: Vec<_> = d.actions.iter().filter_map(|a| queued.remove(a)).flatten().collect();
+        mine.sort_unstable_by_key(|q| q.id);
+        replies.push(reply::accepted(&d.submission.transaction_id, &d.row, mine)?);
+    }
+    let saved: Vec<Saved<'_>> = drafts
+        .iter()
+        .zip(&replies)
+        .map(|(d, reply)| Saved {
+            transaction_id: &d.submission.transaction_id,
+            reply,
+            record_id: d.row.id,
+            action_id: d.actions.last().copied().unwrap_or_default(),
+        })
+        .collect();
+    transactions::save(conn, &saved).await?;
+    Ok(replies)
+}
+
+fn origin<'a>(d: &'a Draft<'_>) -> Origin<'a> {
+    Origin {
+        transaction_id: &d.submission.transaction_id,
+        record_id: d.row.id,
+        initiator_id: &d.submission.initiator.id,
+        initiator_scopes: &d.submission.initiator.scopes,
+        traceparent: d.submission.traceparent.as_deref(),
+    }
+}
+
+/// Inserts the records; draws a new tracking id for those whose first was taken.
+async fn insert_records(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<(), CommandError> {
+    let mut missing: HashSet<Uuid> = drafts.iter().map(|d| d.row.id).collect();
+    for _ in 0..TRACKING_ID_DRAWS {
+        let records: Vec<NewRecord<'_>> =
+            drafts.iter().filter(|d| missing.contains(&d.row.id)).map(|d| new_record(&d.row)).collect();
+        for id in record::insert(conn, &records).await? {
+            missing.remove(&id);
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        for d in drafts.iter_mut().filter(|d| missing.contains(&d.row.id)) {
+            d.row.tracking_id = tracking_id::random(&d.row.event);
+        }
+    }
+    Err(CommandError::NoTrackingId)
+}
+
+fn new_record(row: &Row) -> NewRecord<'_> {
+    NewRecord {
+        id: row.id,
+        event: &row.event,
+        status: row.status,
+        tracking_id: &row.tracking_id,
+        awaiting_action_id: row.awaiting_action_id,
+        created_by: &row.created_by,
+    }
+}
+
+async fn insert_versions(conn: &mut PgConnection, drafts: &[Draft<'_>]) -> Result<(), CommandError> {
+    let stamped = drafts.iter().map(Draft::stamped).collect::<Result<Vec<String>, _>>()?;
+    let versions: Vec<NewVersion<'_>> = drafts
+        .iter()
+        .zip(&stamped)
+        .map(|(d, declaration)| NewVersion {
+            record_id: d.row.id,
+            version: 1,
+            declaration,
+            created_by: &d.row.created_by,
+        })
+        .collect();
+    Ok(version::insert(conn, &versions).await?)
+}
+
+async fn append_actions(conn: &mut PgConnection, drafts: &[Draft<'_>]) -> Result<(), CommandError> {
+    let mut actions = Vec::with_capacity(drafts.len() * 2);
+    for d in drafts {
+        for (step, id) in d.steps.iter().zip(&d.actions) {
+            let (kind, status) = step.appends();
+            actions.push(NewAction {
+                id: *id,
+                record_id: d.row.id,
+                transaction_id: &d.submission.transaction_id,
+                action: kind,
+                status,
+                requested_action_id: None,
+                version: 1,
+                record_status: model::first(*step)?,
+                registration_number: None,
+                identifiers: None,
+                reason: None,
+                comment: d.submission.comment.as_deref(),
+                created_by: &d.submission.initiator.id,
+                scopes: &d.submission.initiator.scopes,
+            });
+        }
+    }
+    Ok(action::append(conn, &actions).await?)
+}

@@ -1,0 +1,33 @@
+//! The domain: what a record may become. Decides *that* something is sent, never how.
+//!
+//! ```text
+//!   notify          declare           validate          register
+//!     │                │                 │                  │
+//!     ▼                ▼                 ▼                  ▼            confirm
+//!  in_progress ──▶ declared ────────▶ validated ──▶ waiting_validation ─────────▶ registered
+//!     │                │ ▲               │               │  │ refuse
+//!     └────────────────┴─┼───────────────┴── reject ─────┴──┴─▶ rejected ── declare ──▶ declared
+//!                        │                                         │
+//!                        └── declare (a correction)                └── archive ──▶ archived
+//! ```
+//!
+//! Cast: a *submission* makes a record ([`commands::submit`]); an *act* of a person moves it ([`commands::act`]);
+//! a *verdict* of the country decides a requested registration ([`commands::decide`]); a promised callback that
+//! does not come is asked for again ([`commands::redeliver`]). [`model::transition`] alone says what may happen.
+//!
+//! Promises: a transaction id is done once, whoever repeats it (P2); a requested registration is decided once,
+//! first verdict wins; a registration number names one record and never changes; what is written here and what is
+//! queued for it is one transaction, which the caller opens and commits.
+//! Not promised: that anything has been delivered when a command returns.
+//!
+//! Locks are taken in the order `client_transaction`, `record`, `outbox_message`.
+
+pub mod attachments;
+pub mod commands;
+pub mod effects;
+pub mod fhir;
+pub mod model;
+pub mod queries;
+mod splice;
+mod store;
+mod tracking_id;

@@ -1,0 +1,172 @@
+//! What may be read of records.
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::attachments::hex;
+use super::commands::{CommandError, DeliveryView, RecordView};
+use super::model::{ActionKind, ActionStatus, Status};
+use super::store::{action, attachment, record, version};
+use crate::outbox::history::{self, Delivery};
+
+pub use super::store::action::Source;
+
+/// A record and who submitted it.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// What is told.
+    pub view: RecordView,
+    /// Who may read it without a scope.
+    pub created_by: String,
+    /// When it was accepted.
+    pub created_at: OffsetDateTime,
+    /// When it last changed.
+    pub updated_at: OffsetDateTime,
+}
+
+/// Reads a record.
+pub async fn record(conn: &mut PgConnection, id: Uuid) -> Result<Option<Known>, CommandError> {
+    let row = record::read(conn, id).await?;
+    Ok(row.map(|row| Known {
+        view: RecordView::from(&row),
+        created_by: row.created_by,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    }))
+}
+
+/// An attachment of a record.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AttachmentView {
+    /// What kind of document it is.
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    /// What its bytes are.
+    pub content_type: String,
+    /// Bytes.
+    pub size: i64,
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+}
+
+/// A record with its content.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FullRecord {
+    /// The record.
+    #[serde(flatten)]
+    pub record: RecordView,
+    /// When it was accepted.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// When it last changed.
+    #[serde(with = "time::serde::rfc3339")]
+    pub updated_at: OffsetDateTime,
+    /// The declaration of the current version.
+    pub declaration: Option<Box<RawValue>>,
+    /// Its attachments.
+    pub attachments: Vec<AttachmentView>,
+}
+
+/// Reads a record with its current declaration.
+pub async fn full(conn: &mut PgConnection, known: Known) -> Result<FullRecord, CommandError> {
+    let (id, current) = (known.view.id, known.view.version);
+    let declaration = version::declaration(conn, id, current).await?;
+    let attachments = attachment::of_version(conn, id, current).await?;
+    Ok(FullRecord {
+        record: known.view,
+        created_at: known.created_at,
+        updated_at: known.updated_at,
+        declaration: declaration.map(RawValue::from_string).transpose()?,
+        attachments: attachments
+            .into_iter()
+            .map(|a| AttachmentView { kind: a.kind, content_type: a.media_type, size: a.size, sha256: hex(&a.sha256) })
+            .collect(),
+    })
+}
+
+/// One action with its deliveries.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// The action.
+    pub id: Uuid,
+    /// The client's transaction.
+    pub transaction_id: String,
+    /// What was done.
+    pub action: ActionKind,
+    /// requested, accepted or rejected.
+    pub status: ActionStatus,
+    /// The record's status after it.
+    pub record_status: Status,
+    /// The record's version as of it.
+    pub version: i32,
+    /// The number given with it.
+    pub registration_number: Option<String>,
+    /// Why.
+    pub reason: Option<String>,
+    /// Free text.
+    pub comment: Option<String>,
+    /// Who.
+    pub created_by: String,
+    /// When.
+    #[serde(with = "time::serde::rfc3339")]
+    pub created_at: OffsetDateTime,
+    /// Until when the country promised to call back.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub callback_due_at: Option<OffsetDateTime>,
+    /// Its messages, in order.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// The actions of a record and their deliveries, in order.
+pub async fn record_history(conn: &mut PgConnection, record_id: Uuid) -> Result<Vec<HistoryEntry>, CommandError> {
+    let actions = action::of_record(conn, record_id).await?;
+    let ids: Vec<Uuid> = actions.iter().map(|a| a.id).collect();
+    let mut deliveries = history::of_actions(conn, &ids).await?;
+    let entries = actions.into_iter().map(|a| {
+        let (mine, others) = deliveries.drain(..).partition(|d| d.action_id == a.id);
+        deliveries = others;
+        HistoryEntry {
+            id: a.id,
+            transaction_id: a.transaction_id,
+            action: a.action,
+            status: a.status,
+            record_status: a.record_status,
+            version: a.version,
+            registration_number: a.registration_number,
+            reason: a.reason,
+            comment: a.comment,
+            created_by: a.created_by,
+            created_at: a.created_at,
+            callback_due_at: a.callback_due_at,
+            deliveries: mine,
+        }
+    });
+    Ok(entries.collect())
+}
+
+/// The deliveries of a transaction, those of the verdict on it included.
+pub async fn deliveries(conn: &mut PgConnection, transaction_id: &str) -> Result<Vec<DeliveryView>, CommandError> {
+    let actions = action::of_transaction(conn, transaction_id).await?;
+    let deliveries = history::of_actions(conn, &actions).await?;
+    Ok(deliveries.into_iter().map(Into::into).collect())
+}
+
+/// What messages are rendered from.
+pub async fn sources(conn: &mut PgConnection, actions: &[Uuid]) -> Result<Vec<Source>, CommandError> {
+    Ok(action::sources(conn, actions).await?)
+}
+
+/// The declaration of a version, as text.
+pub async fn declaration(
+    conn: &mut PgConnection,
+    record_id: Uuid,
+    at_version: i32,
+) -> Result<Option<String>, CommandError> {
+    Ok(version::declaration(conn, record_id, at_version).await?)
+}

@@ -1,0 +1,238 @@
+//! The table `record_action`.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::records::model::{ActionKind, ActionStatus, Status};
+
+/// An action to append.
+#[derive(Clone, Debug)]
+pub(crate) struct NewAction<'a> {
+    pub id: Uuid,
+    pub record_id: Uuid,
+    pub transaction_id: &'a str,
+    pub action: ActionKind,
+    pub status: ActionStatus,
+    pub requested_action_id: Option<Uuid>,
+    pub version: i32,
+    pub record_status: Status,
+    pub registration_number: Option<&'a str>,
+    /// JSON text.
+    pub identifiers: Option<&'a str>,
+    pub reason: Option<&'a str>,
+    pub comment: Option<&'a str>,
+    pub created_by: &'a str,
+    pub scopes: &'a [String],
+}
+
+/// Appends actions, in the order given.
+pub(crate) async fn append(conn: &mut PgConnection, actions: &[NewAction<'_>]) -> sqlx::Result<()> {
+    let ids: Vec<Uuid> = actions.iter().map(|a| a.id).collect();
+    let records: Vec<Uuid> = actions.iter().map(|a| a.record_id).collect();
+    let transactions: Vec<&str> = actions.iter().map(|a| a.transaction_id).collect();
+    let kinds: Vec<ActionKind> = actions.iter().map(|a| a.action).collect();
+    let statuses: Vec<ActionStatus> = actions.iter().map(|a| a.status).collect();
+    let requests: Vec<Option<Uuid>> = actions.iter().map(|a| a.requested_action_id).collect();
+    let versions: Vec<i32> = actions.iter().map(|a| a.version).collect();
+    let record_statuses: Vec<Status> = actions.iter().map(|a| a.record_status).collect();
+    let numbers: Vec<Option<&str>> = actions.iter().map(|a| a.registration_number).collect();
+    let identifiers: Vec<Option<&str>> = actions.iter().map(|a| a.identifiers).collect();
+    let reasons: Vec<Option<&str>> = actions.iter().map(|a| a.reason).collect();
+    let comments: Vec<Option<&str>> = actions.iter().map(|a| a.comment).collect();
+    let creators: Vec<&str> = actions.iter().map(|a| a.created_by).collect();
+    let scopes: Vec<String> = actions.iter().map(|a| a.scopes.join(" ")).collect();
+    sqlx::query!(
+        r#"
+        insert into record_action (id, record_id, transaction_id, action, status, requested_action_id, version, record_status,
+                                   registration_number, identifiers, reason, comment, created_by, scopes)
+        select a.id, a.record_id, a.transaction_id, a.action, a.status, a.requested_action_id, a.version, a.record_status,
+               a.registration_number, a.identifiers::json, a.reason, a.comment, a.created_by, string_to_array(a.scopes, ' ')
+        from unnest($1::uuid[], $2::uuid[], $3::text[], $4::record_action_kind[], $5::record_action_status[], $6::uuid[], $7::int[],
+                    $8::record_status[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+             with ordinality as a (id, record_id, transaction_id, action, status, requested_action_id, version, record_status,
+                                   registration_number, identifiers, reason, comment, created_by, scopes, ordinal)
+        order by a.ordinal
+        "#,
+        &ids,
+        &records,
+        &transactions as &[&str],
+        &kinds as &[ActionKind],
+        &statuses as &[ActionStatus],
+        &requests as &[Option<Uuid>],
+        &versions,
+        &record_statuses as &[Status],
+        &numbers as &[Option<&str>],
+        &identifiers as &[Option<&str>],
+        &reasons as &[Option<&str>],
+        &comments as &[Option<&str>],
+        &creators as &[&str],
+        &scopes,
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// A requested action, to be decided.
+#[derive(Clone, Debug)]
+pub(crate) struct Requested {
+    pub id: Uuid,
+    pub record_id: Uuid,
+    pub transaction_id: String,
+    pub created_by: String,
+    pub scopes: Vec<String>,
+    pub redeliveries: i32,
+}
+
+/// Reads a requested action.
+pub(crate) async fn requested(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Requested>> {
+    sqlx::query_as!(
+        Requested,
+        "select id, record_id, transaction_id, created_by, scopes, redeliveries from record_action where id = $1 and status = 'requested'",
+        id
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// The newest requested action of a record.
+pub(crate) async fn newest_requested(conn: &mut PgConnection, record_id: Uuid) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar!(
+        "select id from record_action where record_id = $1 and status = 'requested' order by ordinal desc limit 1",
+        record_id
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Starts (or, with `None`, ends) the wait for a callback: `due_in` seconds from now.
+pub(crate) async fn await_callback(conn: &mut PgConnection, id: Uuid, due_in: Option<f64>) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update record_action set callback_due_at = now() + make_interval(secs => $2) where id = $1",
+        id,
+        due_in
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Ends the wait of an overdue action and counts the redelivery; returns the count.
+pub(crate) async fn count_redelivery(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<i32> {
+    sqlx::query_scalar!(
+        "update record_action set callback_due_at = null, redeliveries = redeliveries + 1 where id = $1 returning redeliveries",
+        id
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// Actions whose promised callback did not come in time, the longest overdue first.
+pub(crate) async fn overdue(conn: &mut PgConnection, limit: i64) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select id from record_action where callback_due_at <= now() order by callback_due_at limit $1",
+        limit
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Whether a promised callback is overdue; read again under the record's lock.
+pub(crate) async fn is_overdue(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select coalesce(callback_due_at <= now(), false) as "overdue!" from record_action where id = $1"#,
+        id
+    )
+    .fetch_optional(conn)
+    .await
+    .map(|found| found.unwrap_or(false))
+}
+
+/// An action as the record's readers see it.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub id: Uuid,
+    pub transaction_id: String,
+    pub action: ActionKind,
+    pub status: ActionStatus,
+    pub version: i32,
+    pub record_status: Status,
+    pub registration_number: Option<String>,
+    pub reason: Option<String>,
+    pub comment: Option<String>,
+    pub created_by: String,
+    pub created_at: OffsetDateTime,
+    pub callback_due_at: Option<OffsetDateTime>,
+}
+
+/// The actions of a record, in order.
+pub(crate) async fn of_record(conn: &mut PgConnection, record_id: Uuid) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        select id, transaction_id, action as "action: ActionKind", status as "status: ActionStatus", version,
+               record_status as "record_status: Status", registration_number, reason, comment, created_by, created_at, callback_due_at
+        from record_action where record_id = $1 order by ordinal
+        "#,
+        record_id
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// The ids of the actions of a transaction, verdicts included.
+pub(crate) async fn of_transaction(conn: &mut PgConnection, transaction_id: &str) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!("select id from record_action where transaction_id = $1 order by ordinal", transaction_id)
+        .fetch_all(conn)
+        .await
+}
+
+/// What a message is rendered from: facts that never change, so that every attempt has the same bytes.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// The action.
+    pub action_id: Uuid,
+    /// The record.
+    pub record_id: Uuid,
+    /// `birth`, `death`, …
+    pub event: String,
+    /// The record's tracking id.
+    pub tracking_id: String,
+    /// The client's transaction id.
+    pub transaction_id: String,
+    /// What was done.
+    pub action: ActionKind,
+    /// With what result.
+    pub action_status: ActionStatus,
+    /// The record's status after it.
+    pub record_status: Status,
+    /// The number given with it.
+    pub registration_number: Option<String>,
+    /// The record's version as of it.
+    pub version: i32,
+    /// Who did it.
+    pub created_by: String,
+    /// When.
+    pub created_at: OffsetDateTime,
+    /// Whether the record still awaits the verdict on this action. The only thing that changes; not rendered.
+    pub awaited: bool,
+}
+
+/// Reads the sources of messages.
+pub(crate) async fn sources(conn: &mut PgConnection, actions: &[Uuid]) -> sqlx::Result<Vec<Source>> {
+    sqlx::query_as!(
+        Source,
+        r#"
+        select a.id as action_id, a.record_id, r.event, r.tracking_id, a.transaction_id, a.action as "action: ActionKind",
+               a.status as "action_status: ActionStatus", a.record_status as "record_status: Status", a.registration_number,
+               a.version, a.created_by, a.created_at, coalesce(r.awaiting_action_id = a.id, false) as "awaited!"
+        from record_action a
+        join record r on r.id = a.record_id
+        where a.id = any ($1)
+        "#,
+        actions
+    )
+    .fetch_all(conn)
+    .await
+}

@@ -1,0 +1,6 @@
+//! All SQL of the domain: a file per table, a function per statement. Private to the domain.
+
+pub(super) mod action;
+pub(super) mod attachment;
+pub(super) mod record;
+pub(super) mod version;

@@ -1,0 +1,124 @@
+//! The table `record`.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::records::model::{ActionKind, Status};
+
+/// A record to insert.
+#[derive(Clone, Debug)]
+pub(crate) struct NewRecord<'a> {
+    pub id: Uuid,
+    pub event: &'a str,
+    pub status: Status,
+    pub tracking_id: &'a str,
+    pub awaiting_action_id: Option<Uuid>,
+    pub created_by: &'a str,
+}
+
+/// Inserts new records at version 1; returns the ids of those whose tracking id was free.
+pub(crate) async fn insert(conn: &mut PgConnection, records: &[NewRecord<'_>]) -> sqlx::Result<Vec<Uuid>> {
+    let ids: Vec<Uuid> = records.iter().map(|r| r.id).collect();
+    let events: Vec<&str> = records.iter().map(|r| r.event).collect();
+    let statuses: Vec<&str> = records.iter().map(|r| r.status.as_str()).collect();
+    let tracking_ids: Vec<&str> = records.iter().map(|r| r.tracking_id).collect();
+    let awaiting: Vec<Option<Uuid>> = records.iter().map(|r| r.awaiting_action_id).collect();
+    let creators: Vec<&str> = records.iter().map(|r| r.created_by).collect();
+    sqlx::query_scalar!(
+        r#"
+        insert into record (id, event, status, tracking_id, version, awaiting_action_id, created_by)
+        select r.id, r.event, r.status::record_status, r.tracking_id, 1, r.awaiting_action_id, r.created_by
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[])
+             as r (id, event, status, tracking_id, awaiting_action_id, created_by)
+        order by r.tracking_id
+        on conflict (tracking_id) do nothing
+        returning id
+        "#,
+        &ids,
+        &events as &[&str],
+        &statuses as &[&str],
+        &tracking_ids as &[&str],
+        &awaiting as &[Option<Uuid>],
+        &creators as &[&str],
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// A record as it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub id: Uuid,
+    pub event: String,
+    pub status: Status,
+    pub tracking_id: String,
+    pub registration_number: Option<String>,
+    pub version: i32,
+    pub awaiting_action_id: Option<Uuid>,
+    pub held_action: Option<ActionKind>,
+    pub created_by: String,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+}
+
+/// Reads a record and holds its row lock to the end of the transaction.
+pub(crate) async fn lock(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Row>> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        select id, event, status as "status: Status", tracking_id, registration_number, version, awaiting_action_id,
+               held_action as "held_action: ActionKind", created_by, created_at, updated_at
+        from record where id = $1 for no key update
+        "#,
+        id
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Reads a record.
+pub(crate) async fn read(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Row>> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        select id, event, status as "status: Status", tracking_id, registration_number, version, awaiting_action_id,
+               held_action as "held_action: ActionKind", created_by, created_at, updated_at
+        from record where id = $1
+        "#,
+        id
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// Writes where a locked record stands now.
+pub(crate) async fn update(conn: &mut PgConnection, row: &Row) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        update record
+        set status = $2, version = $3, registration_number = $4, awaiting_action_id = $5, held_action = $6, updated_at = now()
+        where id = $1
+        "#,
+        row.id,
+        row.status as Status,
+        row.version,
+        row.registration_number,
+        row.awaiting_action_id,
+        row.held_action as Option<ActionKind>,
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Whether another record has this registration number.
+pub(crate) async fn number_is_taken(conn: &mut PgConnection, number: &str, by_other_than: Uuid) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from record where registration_number = $1 and id <> $2) as "taken!""#,
+        number,
+        by_other_than
+    )
+    .fetch_one(conn)
+    .await
+}

@@ -1,0 +1,36 @@
+//! Sends registrations again whose promised callback did not come.
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, periodic};
+use crate::records::commands::{self, CommandError};
+
+/// Registrations looked at in one turn.
+const PER_TURN: i64 = 100;
+
+/// Checks until stopped.
+pub async fn run(context: Context, stop: CancellationToken) {
+    let every = context.settings.callback_check;
+    periodic::run("callbacks", every, stop, || run_once(&context)).await;
+}
+
+/// Checks once; returns how many were sent again. Each in a transaction of its own.
+pub async fn run_once(context: &Context) -> Result<usize, CommandError> {
+    let mut conn = context.db.acquire().await?;
+    let overdue = commands::overdue(&mut conn, PER_TURN).await?;
+    drop(conn);
+    let mut sent = 0;
+    for action_id in overdue {
+        let mut tx = context.db.begin().await?;
+        let again = commands::redeliver(&mut tx, action_id).await?;
+        tx.commit().await?;
+        if again {
+            tracing::warn!(%action_id, "the country's callback is overdue; its registration is sent again");
+            sent += 1;
+        }
+    }
+    if sent > 0 {
+        context.wakeup.wake();
+    }
+    Ok(sent)
+}

@@ -1,0 +1,132 @@
+//! The loops: they claim messages, send them and write down what came of it. Never imported by handlers:
+//! the tables between them are the interface, so either half runs alone.
+//!
+//! | loop | when | what |
+//! |---|---|---|
+//! | [`dispatcher`], one lane per destination | woken, and every `poll` | claim → render → send → settle |
+//! | heartbeat | every `heartbeat` | says that this worker lives |
+//! | [`rescuer`] | every `heartbeat` | takes back the leases of dead workers |
+//! | [`callbacks`] | every `callback_check` | sends registrations again whose callback is overdue |
+//! | [`housekeeping`] | every hour | makes the coming days' partitions, forgets silent workers |
+//!
+//! Promises: no transaction is open during an exchange (P9); what one destination does delays no other; a lease is
+//! settled once and by its holder (P6); a stop sends nothing new, waits for open exchanges, then cuts them short and
+//! gives their messages back without burning an attempt.
+//! Not promised: that the peer saw one exchange only. It tells repetitions by the `Idempotency-Key`.
+
+pub mod answer;
+pub mod callbacks;
+pub mod delivery;
+pub mod dispatcher;
+mod heartbeat;
+pub mod housekeeping;
+pub mod payload;
+mod periodic;
+pub mod rescuer;
+mod settle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::auth::Minter;
+use crate::outbox::destination::Definition;
+use crate::outbox::retry::Policy;
+use crate::wakeup::Wakeup;
+
+/// A destination with everything that this process needs to reach it.
+#[derive(Clone, Debug)]
+pub struct Destination {
+    /// What the database knows of it.
+    pub definition: Definition,
+    /// The audience of its tokens.
+    pub audience: String,
+    /// The deadline of an exchange, from the first byte sent to the last one read.
+    pub timeout: Duration,
+    /// Hard end of a lease; longer than `timeout`.
+    pub lease: Duration,
+    /// When to try again.
+    pub policy: Policy,
+}
+
+/// How this process delivers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Where messages go.
+    pub destinations: Vec<Destination>,
+    /// How often a lane looks for work when nobody wakes it; jittered by a tenth.
+    pub poll: Duration,
+    /// How often this worker says that it lives; its leases are lost after two.
+    pub heartbeat: Duration,
+    /// Lost leases after which a message is dead.
+    pub max_rescues: i32,
+    /// How long the first promised callback may take.
+    pub callback_deadline: Duration,
+    /// How often overdue callbacks are looked for.
+    pub callback_check: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            destinations: Vec::new(),
+            poll: Duration::from_secs(1),
+            heartbeat: Duration::from_secs(5),
+            max_rescues: 20,
+            callback_deadline: Duration::from_hours(1),
+            callback_check: Duration::from_secs(15),
+        }
+    }
+}
+
+/// What the loops share.
+#[derive(Clone)]
+pub struct Context {
+    /// Connections.
+    pub db: PgPool,
+    /// This process in the table `worker`.
+    pub worker: Uuid,
+    /// How to deliver.
+    pub settings: Arc<Settings>,
+    /// Mints the tokens of deliveries.
+    pub minter: Arc<Minter>,
+    /// The one HTTP client.
+    pub client: reqwest::Client,
+    /// Hears of work, and tells of work that a verdict made.
+    pub wakeup: Wakeup,
+}
+
+/// The two stages of a stop.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// Claim nothing new, finish what is open.
+    pub soft: CancellationToken,
+    /// Cut short what is open.
+    pub hard: CancellationToken,
+}
+
+/// Starts every loop on `tasks`. They end after `stop.soft`, at the latest soon after `stop.hard`.
+/// The first heartbeat is written before this returns: no lease is taken in the name of an unknown worker.
+pub async fn spawn_all(tasks: &mut JoinSet<()>, context: &Context, stop: &Stop) -> sqlx::Result<()> {
+    let alive = CancellationToken::new();
+    heartbeat::first(context).await?;
+    let mut lanes = JoinSet::new();
+    for destination in &context.settings.destinations {
+        let lane = dispatcher::Lane::new(context.clone(), destination.clone());
+        lanes.spawn(lane.run(stop.clone()));
+    }
+    // The heart beats as long as a lane holds leases.
+    tasks.spawn(heartbeat::run(context.clone(), alive.clone()));
+    tasks.spawn(async move {
+        while lanes.join_next().await.is_some() {}
+        alive.cancel();
+    });
+    tasks.spawn(rescuer::run(context.clone(), stop.soft.clone()));
+    tasks.spawn(callbacks::run(context.clone(), stop.soft.clone()));
+    tasks.spawn(housekeeping::run(context.clone(), stop.soft.clone()));
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! Chores of this repository that need more than a command line.
+//!
+//! ```text
+//! cargo xtask sqlx-data           describe every query again and write sqlx-data.json
+//! cargo xtask sqlx-data --check   the same, but only compare
+//! ```
+//!
+//! It has no part in the service, and must build before `sqlx-data.json` exists.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the terminal")]
+
+mod migrations;
+mod pack;
+mod sqlx_data;
+
+use std::env;
+use std::error::Error;
+use std::process::ExitCode;
+
+/// What the chores fail with: a text for the person at the terminal.
+type Failure = Box<dyn Error>;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(done) => {
+            println!("{done}");
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<String, Failure> {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match args[..] {
+        ["sqlx-data"] => sqlx_data::write(),
+        ["sqlx-data", "--check"] => sqlx_data::check(),
+        _ => Err("usage: cargo xtask sqlx-data [--check]".into()),
+    }
+}
