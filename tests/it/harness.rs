@@ -5,6 +5,7 @@
 //! leaves messages on purpose ends with [`TestApp::done_with_leftovers`]. Forgetting both fails the test.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -112,7 +113,8 @@ pub(crate) struct TestApp {
 pub(crate) fn settings(url: String, peers: &str) -> Settings {
     let key_file = shared().key_file.clone();
     let mut text = format!(
-        "listen = \"127.0.0.1:0\"\ninternal_addr = \"127.0.0.1:0\"\nconnections = 8\nstop_seconds = 5\n[tokens]\nsigning_key_file = {key_file:?}\n"
+        "listen = \"127.0.0.1:0\"\ninternal_addr = \"127.0.0.1:0\"\nconnections = 8\nstop_seconds = 5\n[tokens]\nsigning_key_file = \"{}\"\n",
+        key_file.display()
     );
     for (name, effect, protocol) in [
         ("country-config", "validation", "event-registration"),
@@ -121,9 +123,10 @@ pub(crate) fn settings(url: String, peers: &str) -> Settings {
         ("metrics", "metrics", "event"),
         ("notification", "notification", "event"),
     ] {
-        text += &format!(
+        writeln!(
+            text,
             "[[destinations]]\nname = \"{name}\"\nurl = \"{peers}/{name}\"\neffects = [\"{effect}\"]\nprotocol = \"{protocol}\"\ntimeout_ms = 2000\n"
-        );
+        ).unwrap();
     }
     toml::from_str::<File>(&text).unwrap().settings(url).unwrap()
 }
@@ -175,7 +178,7 @@ impl TestApp {
     /// Makes the stepped worker's heart beat now.
     pub(crate) async fn beat(&self) {
         let mut conn = self.db.acquire().await.unwrap();
-        worker::beat(&mut conn, self.app().context.worker, "test", Duration::from_secs(60)).await.unwrap();
+        worker::beat(&mut conn, self.app().context.worker, "test", Duration::from_mins(1)).await.unwrap();
     }
 
     /// A token of a user.
