@@ -28,6 +28,5 @@ pub mod effects;
 pub mod fhir;
 pub mod model;
 pub mod queries;
-mod splice;
 mod store;
 mod tracking_id;

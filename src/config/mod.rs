@@ -3,17 +3,18 @@
 //! Read as a whole at start: unknown keys are refused, and everything that is wrong is said at once. The modules have
 //! their own `Settings`; they do not know this one.
 
+mod file;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use crate::auth::{KeySource, MAX_DELIVERY_TTL, MintSettings};
-use crate::outbox::Effect;
-use crate::outbox::destination::{Auth, Definition, Protocol};
+use crate::outbox::destination::Definition;
 use crate::outbox::retry::Policy;
 use crate::{handlers, workers};
+
+pub use file::{Callbacks, DestinationEntry, File, Tokens, TrustedIssuer, Workers};
 
 /// Why a configuration is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -27,185 +28,6 @@ pub enum ConfigError {
     /// What it says makes no sense; all of it.
     #[error("the configuration is not acceptable:\n  {}", .0.join("\n  "))]
     Invalid(Vec<String>),
-}
-
-/// The file. Every member has a default but those of a destination and of a trusted issuer.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct File {
-    /// Where clients and country configs reach the API.
-    pub listen: SocketAddr,
-    /// Where operators and probes reach this process.
-    pub internal_addr: SocketAddr,
-    /// Connections to the database that this process may hold.
-    pub connections: u32,
-    /// The events that are registered.
-    pub events: Vec<String>,
-    /// Largest request body, in bytes.
-    pub body_max_bytes: usize,
-    /// Seconds that a stop waits for open requests and exchanges before it cuts them short.
-    pub stop_seconds: u64,
-    /// Whose tokens count.
-    pub trusted_issuers: Vec<TrustedIssuer>,
-    /// The tokens that this service mints.
-    pub tokens: Tokens,
-    /// Promised callbacks.
-    pub callbacks: Callbacks,
-    /// Leases.
-    pub workers: Workers,
-    /// Where messages go.
-    pub destinations: Vec<DestinationEntry>,
-}
-
-impl Default for File {
-    fn default() -> Self {
-        let handlers = handlers::Settings::default();
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
-            internal_addr: SocketAddr::from(([127, 0, 0, 1], 7071)),
-            connections: 20,
-            events: handlers.events,
-            body_max_bytes: handlers.body_max,
-            stop_seconds: 25,
-            trusted_issuers: Vec::new(),
-            tokens: Tokens::default(),
-            callbacks: Callbacks::default(),
-            workers: Workers::default(),
-            destinations: Vec::new(),
-        }
-    }
-}
-
-/// An issuer of users' tokens; exactly one source of keys.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrustedIssuer {
-    /// The `iss` of its tokens.
-    pub issuer: String,
-    /// At least one of these must be in `aud`.
-    pub audiences: Vec<String>,
-    /// A file of public keys in PEM.
-    pub pem_file: Option<PathBuf>,
-    /// A JWKS (RFC 7517).
-    pub jwks_url: Option<String>,
-    /// The PEM of an OpenCRVS auth service.
-    pub well_known_url: Option<String>,
-}
-
-/// The tokens that this service mints.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Tokens {
-    /// RSA private key, PKCS#8 PEM; made at the first start if it is not there.
-    pub signing_key_file: PathBuf,
-    /// Their `iss`.
-    pub issuer: String,
-    /// Their `act.sub`.
-    pub actor: String,
-    /// The audience of this service: country configs send their token back to it.
-    pub gateway_audience: String,
-    /// Life of a delivery's token, at most 300 s.
-    pub delivery_seconds: u64,
-    /// Life of a record's token, in days.
-    pub record_days: u64,
-}
-
-impl Default for Tokens {
-    fn default() -> Self {
-        Self {
-            signing_key_file: PathBuf::from("signing-key.pem"),
-            issuer: "crvs-outbox".to_owned(),
-            actor: "crvs-outbox".to_owned(),
-            gateway_audience: "opencrvs:gateway-user".to_owned(),
-            delivery_seconds: 300,
-            record_days: 30,
-        }
-    }
-}
-
-/// Promised callbacks.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Callbacks {
-    /// Until when the first one is awaited.
-    pub deadline_seconds: u64,
-    /// How often overdue ones are looked for.
-    pub check_seconds: u64,
-}
-
-impl Default for Callbacks {
-    fn default() -> Self {
-        let workers = workers::Settings::default();
-        Self { deadline_seconds: workers.callback_deadline.as_secs(), check_seconds: workers.callback_check.as_secs() }
-    }
-}
-
-/// Leases.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Workers {
-    /// How often a lane looks for work when nobody wakes it.
-    pub poll_ms: u64,
-    /// How often a worker says that it lives.
-    pub heartbeat_ms: u64,
-    /// Lost leases after which a message is dead.
-    pub max_rescues: i32,
-}
-
-impl Default for Workers {
-    fn default() -> Self {
-        Self { poll_ms: 1000, heartbeat_ms: 5000, max_rescues: 20 }
-    }
-}
-
-/// A destination.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DestinationEntry {
-    /// Its name.
-    pub name: String,
-    /// Where it listens.
-    pub url: String,
-    /// What is sent.
-    #[serde(default)]
-    pub protocol: Protocol,
-    /// What it receives.
-    pub effects: Vec<Effect>,
-    /// Whether it gets tokens.
-    #[serde(default)]
-    pub auth: Auth,
-    /// The audience of its tokens; its name if not given.
-    pub audience: Option<String>,
-    /// Exchanges that one instance holds open at a time.
-    #[serde(default = "default_concurrency")]
-    pub concurrency: u16,
-    /// Deadline of an exchange.
-    #[serde(default = "default_timeout_ms")]
-    pub timeout_ms: u64,
-    /// Upper bound of the first delay of a retry.
-    #[serde(default = "default_retry_base_ms")]
-    pub retry_base_ms: u64,
-    /// Upper bound of any delay of a retry.
-    #[serde(default = "default_retry_cap_ms")]
-    pub retry_cap_ms: u64,
-    /// Attempts after which a message is dead; for ever if not given.
-    pub max_attempts: Option<u32>,
-}
-
-fn default_concurrency() -> u16 {
-    16
-}
-
-fn default_timeout_ms() -> u64 {
-    15_000
-}
-
-fn default_retry_base_ms() -> u64 {
-    1000
-}
-
-fn default_retry_cap_ms() -> u64 {
-    15 * 60 * 1000
 }
 
 impl File {
@@ -456,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_example_is_accepted() {
-        let text = include_str!("../crvs-outbox.example.toml");
+        let text = include_str!("../../crvs-outbox.example.toml");
         let settings = settings(text).unwrap();
         assert_eq!(settings.workers.destinations.len(), 5);
     }
