@@ -31,7 +31,9 @@ impl Cli {
     pub fn log_filter(&self) -> &'static str {
         match self.command {
             Command::Demo(_) => "error,crvs_outbox::workers=off",
-            Command::Serve(_) | Command::Migrate(_) | Command::Sandbox(_) | Command::Token(_) => "info,sqlx=warn",
+            Command::Serve(_) | Command::Migrate(_) | Command::Sandbox(_) | Command::Token(_) => {
+                "info,sqlx=warn,refinery_core=warn"
+            }
         }
     }
 }

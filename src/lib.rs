@@ -1,4 +1,62 @@
-//! lib
+//! A transactional outbox for civil registration: a declaration of a birth, a death or a marriage is accepted in one
+//! PostgreSQL transaction that writes the record and one message per consequence; workers deliver the messages, each
+//! exactly once in effect.
+//!
+//! # The life of one submission
+//!
+//! ```text
+//! POST /records
+//!   handlers/   who is calling, the transaction id, the body            400 401 403 413 415: nothing was written
+//!   BEGIN       handlers::transact, the one place of the API that opens a transaction
+//!     transactions::claim      the id is ours, or its reply is replayed, or it was used otherwise (422)
+//!     records::commands        record, version, attachments, actions; model::transition alone says what may happen
+//!     outbox::enqueue          a message per consequence and subscribed destination
+//!     transactions::save       the reply, for whoever repeats the request
+//!   COMMIT      202 + Location, and a wake-up
+//! ── the tables are the interface: either half runs alone ──
+//! workers/
+//!   dispatcher  a lane per destination: claim (one statement, `for no key update skip locked`), render, send
+//!   delivery    one exchange over HTTP, no transaction open
+//!   settle      fence, attempt row, history row, promotion of the next message, and the answer's effect on the record
+//! country config: a verdict in its answer, or 202 and a callback: POST /records/{id}/confirm | /reject
+//! ```
+//!
+//! # Words
+//!
+//! One word per idea, in SQL, Rust, JSON, logs and metrics alike.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | record | the registration of one event |
+//! | action | something done to a record: requested, accepted or rejected; append-only |
+//! | step | an action or a verdict, as the table of transitions knows it |
+//! | transaction id | chosen by the client, one per intention; the key of every dedupe |
+//! | message | one consequence of one action for one destination |
+//! | effect | what a destination subscribes to: search, audit, metrics, notification, validation, webhook |
+//! | kind | which consequence a message is, for example `DECLARED` |
+//! | destination | where messages go |
+//! | attempt | one exchange for one message |
+//! | lease | a claim with an end and a fencing number |
+//! | verdict | what the country says to a requested registration |
+//!
+//! # Who may use whom
+//!
+//! Arrows point down only; `tests/it/conventions.rs` holds them.
+//!
+//! ```text
+//! cli → demo → app, sandbox
+//!       app  → config → handlers │ workers     (neither knows the other)
+//!                          ↓          ↓
+//!                       records, transactions, auth, wakeup, metrics, json
+//!                          ↓
+//!                       outbox  (knows no record and no HTTP)
+//!                          ↓
+//!                       db
+//! ```
+//!
+//! Transactions are opened in `handlers::transact`, in `workers` and on the command line, and nowhere below. Time in
+//! rows and in decisions about rows is the database's.
+
 pub mod app;
 pub mod auth;
 pub mod cli;

@@ -44,7 +44,7 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
     if text == "application/json" || text.ends_with("+json") {
         Ok(())
     } else {
-        Err(Problem::new(Kind::UnsupportedType))
+        Err(Problem::new(Kind::UnsupportedType).detail("send Content-Type: application/json"))
     }
 }
 

@@ -99,17 +99,26 @@ fn number(registration: &Registration) -> String {
     format!("{}{}", time::OffsetDateTime::now_utc().year(), registration.tracking_id)
 }
 
+/// Reads a stamped bundle, or the envelope that a flat declaration comes in.
 fn read(body: &[u8]) -> Option<Registration> {
-    let bundle: Value = serde_json::from_slice(body).ok()?;
-    let resources =
-        || bundle.get("entry").and_then(Value::as_array).into_iter().flatten().filter_map(|e| e.get("resource"));
-    let composition = resources().next().filter(|r| r.get("resourceType").is_some_and(|t| t == "Composition"))?;
-    let record_id = composition.get("id")?.as_str()?.parse().ok()?;
-    let task = resources().find(|r| r.get("resourceType").is_some_and(|t| t == "Task"))?;
-    task.get("extension")?;
-    let identifiers = task.get("identifier")?.as_array()?;
-    let tracking = identifiers
-        .iter()
-        .find(|i| i.get("system").and_then(Value::as_str).is_some_and(|s| s.ends_with("-tracking-id")))?;
-    Some(Registration { record_id, tracking_id: tracking.get("value")?.as_str()?.to_owned() })
+    let sent: Value = serde_json::from_slice(body).ok()?;
+    if let Some(record) = sent.get("record") {
+        let text = |name: &str| record.get(name).and_then(Value::as_str);
+        return Some(Registration {
+            record_id: text("id")?.parse().ok()?,
+            tracking_id: text("trackingId")?.to_owned(),
+        });
+    }
+    let entries = sent.get("entry")?.as_array()?;
+    let resources: Vec<&Value> = entries.iter().filter_map(|entry| entry.get("resource")).collect();
+    let is = |resource: &Value, kind: &str| resource.get("resourceType").is_some_and(|t| t == kind);
+    let composition = resources.first().filter(|r| is(r, "Composition"))?;
+    let task = resources.iter().find(|r| is(r, "Task") && r.get("extension").is_some())?;
+    let is_tracking_id =
+        |i: &&Value| i.get("system").and_then(Value::as_str).is_some_and(|s| s.ends_with("-tracking-id"));
+    let tracking_id = task.get("identifier")?.as_array()?.iter().find(is_tracking_id)?.get("value")?.as_str()?;
+    Some(Registration {
+        record_id: composition.get("id")?.as_str()?.parse().ok()?,
+        tracking_id: tracking_id.to_owned(),
+    })
 }
