@@ -166,7 +166,10 @@ fn trusts(settings: &Settings, signer: &Arc<Signer>) -> Vec<Trust> {
 async fn prepare(db: &PgPool, settings: &Settings) -> Result<(), AppError> {
     let definitions: Vec<_> = settings.workers.destinations.iter().map(|d| d.definition.clone()).collect();
     let mut tx = db.begin().await?;
-    destination::apply(&mut tx, &definitions).await?;
+    // A process that was given no destinations (an API started alone, say) has no opinion on them.
+    if !definitions.is_empty() {
+        destination::apply(&mut tx, &definitions).await?;
+    }
     outbox::partitions::ensure(&mut tx).await?;
     tx.commit().await?;
     Ok(())

@@ -62,9 +62,20 @@ pub async fn pool(url: &str, connections: u32) -> Result<PgPool, DbError> {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(10))
+        .after_connect(|conn, _| Box::pin(async move { insist_on_durability(conn).await }))
         .connect_with(options(url)?)
         .await
         .map_err(DbError::Connect)
+}
+
+/// P1: a server that is set to answer before its WAL is on disk is told otherwise. Stronger settings are left alone.
+async fn insist_on_durability(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!(
+        "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'"
+    )
+    .fetch_optional(conn)
+    .await
+    .map(drop)
 }
 
 /// What [`migrate`] did.

@@ -77,6 +77,9 @@ pub enum DemoError {
     /// An answer was no JSON.
     #[error("an answer is not understood")]
     Json(#[from] serde_json::Error),
+    /// It was told to stop before the summary.
+    #[error("stopped before everything was registered")]
+    Interrupted,
     /// It took too long.
     #[error("not everything was registered and delivered within {} minutes", PATIENCE.as_secs() / 60)]
     TookTooLong,
@@ -104,7 +107,7 @@ pub async fn run(options: Options, cluster: &Cluster, told: CancellationToken) -
     say.line(format_args!("sandbox     a country config and four receivers on http://{sandbox_addr}"));
     let outcome = tokio::select! {
         outcome = play(&options, cluster, &app, &say) => outcome,
-        () = told.cancelled() => Ok(()),
+        () = told.cancelled() => if options.exit { Err(DemoError::Interrupted) } else { Ok(()) },
     };
     if outcome.is_ok() && !options.exit && !told.is_cancelled() {
         say.line(format_args!("\n  Serving until Ctrl-C."));

@@ -1,5 +1,7 @@
 //! A promised callback that did not come: the registration is sent again, under the same transaction id.
 
+use std::time::Duration;
+
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -8,6 +10,9 @@ use crate::outbox::{Effect, NewMessage, enqueue, history};
 use crate::records::effects::{self, EVENT_REGISTRATION};
 use crate::records::model::Step;
 use crate::records::store::{action, record};
+
+/// When to look again where no destination validates.
+const NOBODY_VALIDATES: Duration = Duration::from_mins(5);
 
 /// Registrations whose promised callback is overdue, the longest first.
 pub async fn overdue(conn: &mut PgConnection, limit: i64) -> Result<Vec<Uuid>, CommandError> {
@@ -26,7 +31,6 @@ pub async fn redeliver(conn: &mut PgConnection, action_id: Uuid) -> Result<bool,
     if !overdue {
         return Ok(false);
     }
-    let redelivery = action::count_redelivery(conn, action_id).await?;
     let message = NewMessage {
         effect: Effect::Validation,
         kind: EVENT_REGISTRATION,
@@ -36,9 +40,14 @@ pub async fn redeliver(conn: &mut PgConnection, action_id: Uuid) -> Result<bool,
         initiator_id: request.created_by,
         initiator_scopes: request.scopes,
         traceparent: None,
-        redelivery,
+        redelivery: request.redeliveries + 1,
     };
     enqueue::hold_predecessors(conn, request.record_id).await?;
-    enqueue::enqueue(conn, &[message]).await?;
+    if enqueue::enqueue(conn, &[message]).await?.is_empty() {
+        // Nobody validates at the moment: the record stays overdue, and is looked at again.
+        action::await_callback(conn, action_id, Some(NOBODY_VALIDATES.as_secs_f64())).await?;
+        return Ok(false);
+    }
+    action::count_redelivery(conn, action_id).await?;
     Ok(true)
 }

@@ -118,14 +118,12 @@ pub(crate) async fn await_callback(conn: &mut PgConnection, id: Uuid, due_in: Op
     .map(drop)
 }
 
-/// Ends the wait of an overdue action and counts the redelivery; returns the count.
-pub(crate) async fn count_redelivery(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<i32> {
-    sqlx::query_scalar!(
-        "update record_action set callback_due_at = null, redeliveries = redeliveries + 1 where id = $1 returning redeliveries",
-        id
-    )
-    .fetch_one(conn)
-    .await
+/// Ends the wait of an overdue action and counts the redelivery.
+pub(crate) async fn count_redelivery(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!("update record_action set callback_due_at = null, redeliveries = redeliveries + 1 where id = $1", id)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// Actions whose promised callback did not come in time, the longest overdue first.
