@@ -32,10 +32,16 @@ fn log(default: &str) {
 
 #[expect(clippy::print_stderr, reason = "the reason of a failed command is for whoever ran it")]
 fn complain(error: &dyn std::error::Error) {
-    eprint!("error: {error}");
+    let mut said = error.to_string();
+    eprint!("error: {said}");
     let mut cause = error.source();
     while let Some(error) = cause {
-        eprint!(": {error}");
+        let text = error.to_string();
+        // Some libraries say their cause themselves.
+        if !said.contains(&text) {
+            eprint!(": {text}");
+        }
+        said = text;
         cause = error.source();
     }
     eprintln!();
