@@ -58,7 +58,8 @@ fn shared() -> &'static Shared {
         })
         .join()
         .unwrap();
-        let key_file = std::env::temp_dir().join(format!("crvs-outbox-tests-{}.pem", std::process::id()));
+        // Deleted with the cluster.
+        let key_file = cluster.dir().join("signing-key.pem");
         Shared { cluster, key_file }
     })
 }
