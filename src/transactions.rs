@@ -112,6 +112,14 @@ async fn read(conn: &mut PgConnection, ids: &[&str]) -> sqlx::Result<HashMap<Str
         .collect())
 }
 
+/// Takes a claim of this database transaction back: what it was for was refused, and may be tried again.
+pub async fn release(conn: &mut PgConnection, transaction_id: &str) -> sqlx::Result<()> {
+    sqlx::query!("delete from client_transaction where transaction_id = $1 and reply_body is null", transaction_id)
+        .execute(conn)
+        .await
+        .map(drop)
+}
+
 /// A reply to keep.
 #[derive(Clone, Debug)]
 pub struct Saved<'a> {

@@ -71,7 +71,11 @@ pub async fn decide(conn: &mut PgConnection, decision: &Decision) -> Result<Outc
         Some(Claimed::Reused) | None => return Err(CommandError::AlreadyDecided),
     }
     let mut row = record::lock(conn, request.record_id).await?.ok_or(CommandError::NotFound)?;
-    check(conn, decision, &request, &row).await?;
+    if let Err(refused) = check(conn, decision, &request, &row).await {
+        // The caller may commit what else it has to write: a refused verdict must not look like one that stands.
+        transactions::release(conn, &key).await?;
+        return Err(refused);
+    }
     let action_id = Uuid::now_v7();
     let step = apply(conn, decision, &request, &mut row, action_id).await?;
     complete::finish_unleased(conn, request.id, EVENT_REGISTRATION).await?;
