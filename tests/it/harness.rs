@@ -383,7 +383,7 @@ pub(crate) async fn assert_invariants(db: &PgPool) {
         where f.state = 'blocked'
         union all
         select 'P5: a later message overtook an earlier one', count(*) from outbox_message m
-        join outbox_history h on h.record_id = m.record_id and h.destination = m.destination and h.id > m.id and h.state = 'delivered'
+        join outbox_history h on h.record_id = m.record_id and h.destination = m.destination and h.id > m.id and h.duration is not null
         union all
         select 'a registered record without exactly one accepted registration', count(*) from record r
         where (r.status = 'registered') <> (select count(*) = 1 from record_action a
