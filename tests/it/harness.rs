@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crvs_outbox::app::{App, Halves};
+use crvs_outbox::auth::Signer;
 use crvs_outbox::config::{File, Settings};
 use crvs_outbox::outbox::{claim, worker};
 use crvs_outbox::workers::dispatcher::Lane;
@@ -186,6 +187,15 @@ impl TestApp {
     pub(crate) fn token(&self, sub: &str, scopes: &[&str]) -> String {
         let scopes: Vec<String> = scopes.iter().map(|s| (*s).to_owned()).collect();
         self.app().context.minter.for_user(sub, &scopes, GATEWAY, Duration::from_hours(1)).unwrap()
+    }
+
+    /// A token of ours that was good an hour ago.
+    pub(crate) fn expired_token(&self) -> String {
+        let now = time::OffsetDateTime::now_utc().unix_timestamp();
+        let claims = json!({
+            "iss": "crvs-outbox", "sub": "registrar", "aud": GATEWAY, "scope": ["register"], "iat": now - 7200, "exp": now - 3600,
+        });
+        Signer::from_file(&shared().key_file).unwrap().sign(&claims).unwrap()
     }
 
     /// The token that the country config gets for a requested registration.
