@@ -172,6 +172,39 @@ impl TestApp {
             .await;
     }
 
+    /// What the country config answers from now on.
+    pub(crate) async fn country_answers(&self, response: ResponseTemplate) {
+        Mock::given(method("POST"))
+            .and(path("/country-config/event-registration"))
+            .respond_with(response)
+            .with_priority(100)
+            .mount(&self.peers)
+            .await;
+    }
+
+    /// The country config confirms while our request is open, and only then answers with this status.
+    pub(crate) async fn country_calls_back(&self, of: &Submitted, number: &str, status: u16) {
+        let url = format!("{}/records/{}/confirm", self.base, of.record_id);
+        let (token, body) = (self.record_token(of.record_id, of.action_id), json!({ "registrationNumber": number }));
+        let call_back = move |_: &wiremock::Request| {
+            let (url, token, body) = (url.clone(), token.clone(), body.clone());
+            // A responder is not async: a thread of its own waits for the callback's answer.
+            let called = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                let call = reqwest::Client::new().post(url).bearer_auth(token).json(&body);
+                runtime.block_on(async { call.send().await.unwrap().status() })
+            });
+            assert_eq!(called.join().unwrap(), StatusCode::ACCEPTED);
+            ResponseTemplate::new(status)
+        };
+        Mock::given(method("POST"))
+            .and(path("/country-config/event-registration"))
+            .respond_with(call_back)
+            .with_priority(100)
+            .mount(&self.peers)
+            .await;
+    }
+
     /// The service.
     pub(crate) fn app(&self) -> &App {
         self.app.as_ref().unwrap()

@@ -6,3 +6,4 @@ mod bad_input;
 mod harness;
 mod property;
 mod submission;
+mod verdicts;
