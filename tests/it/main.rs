@@ -5,5 +5,6 @@
 mod bad_input;
 mod harness;
 mod property;
+mod queue;
 mod submission;
 mod verdicts;
