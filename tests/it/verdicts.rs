@@ -114,7 +114,7 @@ async fn a_callback_finishes_the_message_that_nobody_holds() {
         assert_eq!(app.count(live).await, 0, "{state}");
         app.drain().await;
         let asked = app.received().await.get(&(COUNTRY.to_owned(), ASKED.to_owned())).copied().unwrap_or(0);
-        assert_eq!(asked, usize::from(state != "queued"), "{state}");
+        assert_eq!(asked > 0, state != "queued", "{state}");
         app.done().await;
     }
 }
