@@ -109,6 +109,7 @@ impl App {
 
     /// Stops: takes nothing new, waits for what is open, then cuts it short. `now` cuts it short at once.
     pub async fn stop(mut self, now: CancellationToken) {
+        tracing::info!("stopping");
         self.stop.soft.cancel();
         let ended = tokio::select! {
             () = async { while self.tasks.join_next().await.is_some() {} } => true,

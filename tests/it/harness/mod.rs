@@ -4,15 +4,17 @@
 //! A test ends with [`TestApp::done`], which asserts that the queue is empty and the invariants hold; a test that
 //! leaves messages on purpose ends with [`TestApp::done_with_leftovers`]. Forgetting both fails the test.
 
+mod process;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crvs_outbox::app::{App, Halves};
-use crvs_outbox::auth::Signer;
+use crvs_outbox::auth::{Minter, Signer};
 use crvs_outbox::config::{File, Settings};
 use crvs_outbox::outbox::{claim, worker};
 use crvs_outbox::workers::dispatcher::Lane;
@@ -25,6 +27,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
+
+pub(crate) use process::Process;
 
 /// The audience of the service in tests.
 pub(crate) const GATEWAY: &str = "opencrvs:gateway-user";
@@ -79,6 +83,19 @@ pub(crate) async fn new_database() -> String {
     let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
     execute(&shared.cluster.url(), &format!("create database {name} template template")).await;
     shared.cluster.url_for(&name)
+}
+
+/// The key that every service of this process signs with.
+pub(crate) fn key_file() -> &'static Path {
+    &shared().key_file
+}
+
+/// A registrar's token for any service of this process.
+pub(crate) fn user_token() -> String {
+    let settings = settings(String::new(), "http://nowhere").mint;
+    let signer = Arc::new(Signer::load_or_generate(key_file()).unwrap());
+    let minter = Minter::new(signer, settings).unwrap();
+    minter.for_user("registrar", &["register".to_owned()], GATEWAY, Duration::from_hours(1)).unwrap()
 }
 
 /// How a test's service differs from the usual one.

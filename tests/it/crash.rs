@@ -1,0 +1,275 @@
+//! P1 to P4 and P6 against real processes that are killed at the worst moment.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crvs_outbox::db;
+use sqlx::PgPool;
+use wiremock::matchers::{method, path};
+use wiremock::{Mock, MockServer, ResponseTemplate};
+
+use crate::harness::{PATIENCE, Process, assert_invariants, birth, new_database, user_token};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_crvs-outbox");
+
+/// A database, peers, and processes of the service on them.
+struct Site {
+    url: String,
+    db: PgPool,
+    peers: MockServer,
+    config: PathBuf,
+}
+
+impl Site {
+    async fn new(settings: &str) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let url = new_database().await;
+        let db = db::pool(&url, 4).await.unwrap();
+        let peers = MockServer::start().await;
+        let mut text = format!("stop_seconds = 1\n{settings}\n");
+        text += &format!("[tokens]\nsigning_key_file = \"{}\"\n", crate::harness::key_file().display());
+        text += "[workers]\nheartbeat_ms = 200\npoll_ms = 200\n";
+        for (name, effects, protocol) in [
+            ("country-config", r#""validation""#, "event-registration"),
+            ("everything", r#""search", "audit", "metrics", "notification""#, "event"),
+        ] {
+            let peer = peers.uri();
+            text += &format!(
+                "[[destinations]]\nname = \"{name}\"\nurl = \"{peer}/{name}\"\neffects = [{effects}]\nprotocol = \"{protocol}\"\nretry_base_ms = 50\n"
+            );
+        }
+        let name = format!("crvs-outbox-crash-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let config = std::env::temp_dir().join(name);
+        std::fs::write(&config, text).unwrap();
+        Self { url, db, peers, config }
+    }
+
+    async fn peers_answer(&self, name: &str, response: ResponseTemplate, times: Option<u64>) {
+        let mock = Mock::given(method("POST")).and(path(format!("/{name}"))).respond_with(response);
+        match times {
+            Some(n) => mock.up_to_n_times(n).with_priority(1).mount(&self.peers).await,
+            None => mock.with_priority(9).mount(&self.peers).await,
+        }
+    }
+
+    async fn all_fine(&self) {
+        self.peers_answer("everything", ResponseTemplate::new(200), None).await;
+        self.peers_answer("country-config/event-registration", ResponseTemplate::new(202), None).await;
+    }
+
+    /// A process that answers on both its addresses.
+    async fn serve(&self, arguments: &[&str]) -> Process {
+        let mut command = Command::new(BINARY);
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--internal-addr", "127.0.0.1:0", "--config"])
+            .arg(&self.config);
+        command.args(arguments).env("DATABASE_URL", &self.url);
+        Process::start(command).await
+    }
+
+    async fn submit(&self, process: &Process, id: &str) -> reqwest::Response {
+        let client = reqwest::Client::new().post(format!("http://{}/records", process.public()));
+        client.bearer_auth(user_token()).header("idempotency-key", id).json(&birth("register")).send().await.unwrap()
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.db).await.unwrap()
+    }
+
+    async fn wait_for(&self, sql: &'static str, expected: i64) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.count(sql).await != expected {
+            assert!(Instant::now() < deadline, "{sql}: {}, not {expected}", self.count(sql).await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn done(self) {
+        assert_invariants(&self.db).await;
+        self.db.close().await;
+        std::fs::remove_file(&self.config).unwrap();
+    }
+}
+
+const LIVE: &str = "select count(*) from outbox_message";
+const DELIVERING: &str = "select count(*) from outbox_message where state = 'delivering'";
+
+#[tokio::test]
+async fn a_worker_killed_in_mid_delivery_loses_nothing() {
+    let site = Site::new("").await;
+    // The first exchange of each destination hangs.
+    site.peers_answer("everything", ResponseTemplate::new(200).set_delay(PATIENCE), Some(1)).await;
+    site.peers_answer("country-config/event-registration", ResponseTemplate::new(202).set_delay(PATIENCE), Some(1))
+        .await;
+    site.all_fine().await;
+    let mut first = site.serve(&[]).await;
+    assert_eq!(site.submit(&first, "draft-0001").await.status(), 202);
+    site.wait_for(DELIVERING, 2).await;
+    first.kill();
+    let second = site.serve(&[]).await;
+    site.wait_for(LIVE, 0).await;
+    assert_eq!(site.count("select count(*) from outbox_attempt where outcome = 'lease_expired'").await, 2);
+    assert_eq!(site.count("select count(*) from outbox_history").await, 6);
+    second.terminate().await;
+    site.done().await;
+}
+
+#[tokio::test]
+async fn what_was_accepted_survives_a_kill_and_is_replayed_by_the_next_process() {
+    let site = Site::new("").await;
+    site.all_fine().await;
+    let mut first = site.serve(&["--api"]).await;
+    let answer = site.submit(&first, "draft-0001").await;
+    assert_eq!(answer.status(), 202);
+    first.kill();
+    let answer = answer.bytes().await.unwrap();
+    assert_eq!(site.count("select count(*) from record").await, 1);
+    assert_eq!(site.count(LIVE).await, 6);
+    let second = site.serve(&[]).await;
+    let again = site.submit(&second, "draft-0001").await;
+    assert_eq!(again.headers()["idempotency-replayed"], "true");
+    assert_eq!(again.bytes().await.unwrap(), answer);
+    site.wait_for(LIVE, 0).await;
+    second.terminate().await;
+    site.done().await;
+}
+
+#[tokio::test]
+async fn a_soft_stop_finishes_what_is_open_and_leaves_nothing_behind() {
+    let site = Site::new("").await;
+    site.peers_answer("everything", ResponseTemplate::new(200).set_delay(Duration::from_millis(500)), None).await;
+    site.all_fine().await;
+    let process = site.serve(&[]).await;
+    assert_eq!(site.submit(&process, "draft-0001").await.status(), 202);
+    site.wait_for("select count(*) from outbox_message where state = 'delivering' and destination = 'everything'", 1)
+        .await;
+    assert!(process.terminate().await.success());
+    assert_eq!(site.count(DELIVERING).await, 0);
+    assert_eq!(site.count("select count(*) from outbox_history where destination = 'everything'").await, 1);
+    assert_eq!(site.count("select count(*) from worker").await, 0);
+    assert_eq!(site.count("select count(*) from outbox_attempt").await, 0);
+    site.done().await;
+}
+
+/// With a peer that hangs, how long until it ends, and how.
+async fn stop_with_a_hanging_peer(site: &Site, signals: usize) -> (Duration, ExitStatus) {
+    site.peers_answer("everything", ResponseTemplate::new(200).set_delay(PATIENCE), None).await;
+    site.all_fine().await;
+    let process = site.serve(&[]).await;
+    assert_eq!(site.submit(&process, "draft-0001").await.status(), 202);
+    site.wait_for("select count(*) from outbox_message where state = 'delivering' and destination = 'everything'", 1)
+        .await;
+    let started = Instant::now();
+    for _ in 1..signals {
+        process.signal("TERM");
+        process.has_logged("stopping").await;
+    }
+    let status = process.terminate().await;
+    (started.elapsed(), status)
+}
+
+#[tokio::test]
+async fn a_hard_stop_gives_messages_back_without_burning_an_attempt() {
+    let site = Site::new("").await;
+    let (took, status) = stop_with_a_hanging_peer(&site, 1).await;
+    assert!(status.success() && took < Duration::from_secs(8), "{took:?}");
+    assert_eq!(site.count("select count(*) from outbox_message where state = 'retrying' and attempt = 0").await, 1);
+    assert_eq!(site.count("select count(*) from outbox_attempt where outcome = 'released'").await, 1);
+    assert_eq!(site.count(DELIVERING).await, 0);
+    site.done().await;
+}
+
+#[tokio::test]
+async fn a_second_signal_cuts_short_at_once() {
+    let site = Site::new("").await;
+    std::fs::write(
+        &site.config,
+        std::fs::read_to_string(&site.config).unwrap().replace("stop_seconds = 1", "stop_seconds = 600"),
+    )
+    .unwrap();
+    let (took, status) = stop_with_a_hanging_peer(&site, 2).await;
+    assert!(status.success() && took < Duration::from_secs(8), "{took:?}");
+    assert_eq!(site.count(DELIVERING).await, 0);
+    site.done().await;
+}
+
+#[tokio::test]
+async fn either_half_runs_alone_and_wakes_the_other_through_the_database() {
+    let site = Site::new("").await;
+    std::fs::write(
+        &site.config,
+        std::fs::read_to_string(&site.config).unwrap().replace("poll_ms = 200", "poll_ms = 600000"),
+    )
+    .unwrap();
+    site.all_fine().await;
+    let (api, workers) = (site.serve(&["--api"]).await, site.serve(&["--workers"]).await);
+    // The listener is a connection of its own; once it listens, nobody has to poll.
+    site.wait_for(
+        "select count(*) from pg_stat_activity where datname = current_database() and query ilike 'listen %'",
+        1,
+    )
+    .await;
+    assert_eq!(site.submit(&api, "draft-0001").await.status(), 202);
+    site.wait_for(LIVE, 0).await;
+    api.terminate().await;
+    workers.terminate().await;
+    site.done().await;
+}
+
+#[tokio::test]
+async fn losing_every_connection_is_survived() {
+    let site = Site::new("").await;
+    site.all_fine().await;
+    let process = site.serve(&[]).await;
+    assert_eq!(site.submit(&process, "draft-0001").await.status(), 202);
+    let kill = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    site.count(kill).await;
+    let deadline = Instant::now() + PATIENCE;
+    while site.submit(&process, "draft-0002").await.status() != 202 {
+        assert!(Instant::now() < deadline);
+    }
+    site.wait_for(LIVE, 0).await;
+    process.terminate().await;
+    site.done().await;
+}
+
+/// Whether a process has this folder's cluster open.
+fn postgres_runs_in(dir: &std::path::Path) -> bool {
+    let data = dir.join("data");
+    let of = |pid: std::fs::DirEntry| std::fs::read_link(pid.path().join("cwd")).is_ok_and(|cwd| cwd == data);
+    std::fs::read_dir("/proc").unwrap().flatten().any(of)
+}
+
+fn embedded(dir: &std::path::Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command
+        .args(["serve", "--listen", "127.0.0.1:0", "--internal-addr", "127.0.0.1:0", "--embedded"])
+        .arg(dir)
+        .current_dir(dir.parent().unwrap());
+    command
+}
+
+#[tokio::test]
+async fn an_embedded_database_ends_with_its_owner_and_recovers() {
+    let parent = std::env::temp_dir().join(format!("crvs-outbox-embedded-{}", std::process::id()));
+    std::fs::create_dir_all(&parent).unwrap();
+    let dir = parent.join("pg");
+    let mut first = Process::start(embedded(&dir)).await;
+    let second: Child = embedded(&dir).stderr(Stdio::piped()).spawn().unwrap();
+    let refused = second.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains(&format!("pid {}", first.pid())), "{said}");
+    assert!(postgres_runs_in(&dir));
+    first.kill();
+    let deadline = Instant::now() + PATIENCE;
+    while postgres_runs_in(&dir) {
+        assert!(Instant::now() < deadline, "postgres outlives its owner");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let again = Process::start(embedded(&dir)).await;
+    assert!(again.terminate().await.success());
+    assert!(!postgres_runs_in(&dir));
+    std::fs::remove_dir_all(&parent).unwrap();
+}
