@@ -121,8 +121,13 @@ pub async fn spawn_all(tasks: &mut JoinSet<()>, context: &Context, stop: &Stop) 
     }
     // The heart beats as long as a lane holds leases.
     tasks.spawn(heartbeat::run(context.clone(), alive.clone()));
+    let soft = stop.soft.clone();
     tasks.spawn(async move {
-        while lanes.join_next().await.is_some() {}
+        tokio::select! {
+            () = soft.cancelled() => while lanes.join_next().await.is_some() {},
+            // Only a panic ends a lane early. The process ends then, and others rescue what it held.
+            Some(_) = lanes.join_next() => {}
+        }
         alive.cancel();
     });
     tasks.spawn(rescuer::run(context.clone(), stop.soft.clone()));
