@@ -61,7 +61,7 @@ pub fn options(url: &str) -> Result<PgConnectOptions, DbError> {
 pub async fn pool(url: &str, connections: u32) -> Result<PgPool, DbError> {
     PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(10))
+        .acquire_timeout(Duration::from_secs(5))
         .after_connect(|conn, _| Box::pin(async move { insist_on_durability(conn).await }))
         .connect_with(options(url)?)
         .await

@@ -189,6 +189,12 @@ impl TestApp {
             .await;
     }
 
+    /// A second instance on the same database.
+    pub(crate) async fn another_instance(&self) -> Instance {
+        let settings = settings(self.url.clone(), &self.peers.uri());
+        Instance(App::start(settings, Halves { api: true, workers: false }).await.unwrap())
+    }
+
     /// What the country config answers from now on.
     pub(crate) async fn country_answers(&self, response: ResponseTemplate) {
         Mock::given(method("POST"))
@@ -401,6 +407,21 @@ impl TestApp {
 impl Drop for TestApp {
     fn drop(&mut self) {
         assert!(self.finished || std::thread::panicking(), "a test ends with done() or done_with_leftovers()");
+    }
+}
+
+/// Another instance of the service.
+pub(crate) struct Instance(App);
+
+impl Instance {
+    /// Where its API is.
+    pub(crate) fn base(&self) -> String {
+        format!("http://{}", self.0.public_addr.unwrap())
+    }
+
+    /// Stops it.
+    pub(crate) async fn stop(self) {
+        self.0.stop(CancellationToken::new()).await;
     }
 }
 
