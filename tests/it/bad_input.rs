@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::harness::{GATEWAY, Setup, TestApp, birth, flat};
+use crate::harness::{GATEWAY, Setup, TestApp, birth, expired_token, flat};
 
 /// A name that no answer may repeat.
 const NAME: &str = "Wilhelmina";
@@ -188,7 +188,7 @@ async fn a_token_that_is_not_good_is_refused() {
     );
     let foreign =
         URL_SAFE_NO_PAD.encode(r#"{"iss":"somebody","sub":"u","aud":"opencrvs:gateway-user","exp":9999999999}"#);
-    let expired = app.expired_token();
+    let expired = expired_token();
     let bad = [
         expired,
         minter.for_user("u", &scopes, "another-audience", Duration::from_mins(1)).unwrap(),

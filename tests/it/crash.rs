@@ -1,5 +1,6 @@
 //! P1 to P4 and P6 against real processes that are killed at the worst moment.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -29,16 +30,17 @@ impl Site {
         let db = db::pool(&url, 4).await.unwrap();
         let peers = MockServer::start().await;
         let mut text = format!("stop_seconds = 1\n{settings}\n");
-        text += &format!("[tokens]\nsigning_key_file = \"{}\"\n", crate::harness::key_file().display());
+        writeln!(text, "[tokens]\nsigning_key_file = \"{}\"", crate::harness::key_file().display()).unwrap();
         text += "[workers]\nheartbeat_ms = 200\npoll_ms = 200\n";
         for (name, effects, protocol) in [
             ("country-config", r#""validation""#, "event-registration"),
             ("everything", r#""search", "audit", "metrics", "notification""#, "event"),
         ] {
             let peer = peers.uri();
-            text += &format!(
+            writeln!(
+            text,
                 "[[destinations]]\nname = \"{name}\"\nurl = \"{peer}/{name}\"\neffects = [{effects}]\nprotocol = \"{protocol}\"\nretry_base_ms = 50\n"
-            );
+            ).unwrap();
         }
         let name = format!("crvs-outbox-crash-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let config = std::env::temp_dir().join(name);

@@ -160,14 +160,14 @@ async fn a_peer_that_misbehaves_costs_no_more_than_the_deadline() {
         std::thread::park();
     });
     let dripping = raw_peer(|mut stream| {
-        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").ok();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n").unwrap();
         while stream.write_all(b"x").is_ok() {
             std::thread::park_timeout(Duration::from_millis(50));
         }
     });
     let closing = raw_peer(drop);
     let broken = raw_peer(|mut stream| {
-        stream.write_all(b"this is not HTTP\r\n\r\n").ok();
+        stream.write_all(b"this is not HTTP\r\n\r\n").unwrap();
     });
     for (peer, class) in
         [(silent, "timeout"), (dripping, "timeout"), (closing, "connection-lost"), (broken, "connection-lost")]
@@ -186,7 +186,7 @@ async fn a_peer_that_misbehaves_costs_no_more_than_the_deadline() {
 #[tokio::test]
 async fn an_answer_without_end_is_cut_off() {
     let endless = raw_peer(|mut stream| {
-        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").ok();
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap();
         let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
         while stream.write_all(chunk.as_bytes()).is_ok() {}
     });

@@ -2,11 +2,15 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod acts;
 mod bad_input;
+mod conventions;
 mod crash;
 mod delivery;
 mod harness;
 mod property;
 mod queue;
+mod reading;
+mod sandbox;
 mod submission;
 mod verdicts;

@@ -127,36 +127,37 @@ async fn a_refused_request_leaves_nothing_and_may_be_sent_again() {
 /// (scopes, asked for, what becomes of it, the consequences).
 type Flow = (&'static [&'static str], Option<&'static str>, &'static str, &'static [(&'static str, &'static str)]);
 
+const NOTIFY: &[(&str, &str)] = &[
+    ("metrics", "sent-notification__notify"),
+    ("audit", "IN_PROGRESS__notify"),
+    ("search", "index__notify"),
+    ("notification", "sent-notification__notify"),
+];
+const DECLARE: &[(&str, &str)] = &[
+    ("metrics", "sent-notification-for-review__declare"),
+    ("audit", "DECLARED__declare"),
+    ("search", "index__declare"),
+    ("notification", "sent-notification-for-review__declare"),
+];
+const VALIDATE: &[(&str, &str)] = &[
+    ("metrics", "sent-notification-for-review__validate"),
+    ("audit", "DECLARED__validate"),
+    ("metrics", "sent-for-approval__validate"),
+    ("audit", "VALIDATED__validate"),
+    ("search", "index__validate"),
+    ("notification", "sent-for-approval__validate"),
+];
+const REGISTER: &[(&str, &str)] = &[
+    ("metrics", "sent-notification-for-review__register"),
+    ("audit", "DECLARED__register"),
+    ("audit", "REGISTERED__register"),
+    ("metrics", "waiting-external-validation__register"),
+    ("search", "index__register"),
+    ("country-config", "event-registration__register"),
+];
+
 #[tokio::test]
 async fn the_scopes_choose_the_flow_and_the_flow_its_consequences() {
-    const NOTIFY: &[(&str, &str)] = &[
-        ("metrics", "sent-notification__notify"),
-        ("audit", "IN_PROGRESS__notify"),
-        ("search", "index__notify"),
-        ("notification", "sent-notification__notify"),
-    ];
-    const DECLARE: &[(&str, &str)] = &[
-        ("metrics", "sent-notification-for-review__declare"),
-        ("audit", "DECLARED__declare"),
-        ("search", "index__declare"),
-        ("notification", "sent-notification-for-review__declare"),
-    ];
-    const VALIDATE: &[(&str, &str)] = &[
-        ("metrics", "sent-notification-for-review__validate"),
-        ("audit", "DECLARED__validate"),
-        ("metrics", "sent-for-approval__validate"),
-        ("audit", "VALIDATED__validate"),
-        ("search", "index__validate"),
-        ("notification", "sent-for-approval__validate"),
-    ];
-    const REGISTER: &[(&str, &str)] = &[
-        ("metrics", "sent-notification-for-review__register"),
-        ("audit", "DECLARED__register"),
-        ("audit", "REGISTERED__register"),
-        ("metrics", "waiting-external-validation__register"),
-        ("search", "index__register"),
-        ("country-config", "event-registration__register"),
-    ];
     let flows: [Flow; 8] = [
         (&["declare"], Some("notify"), "in_progress", NOTIFY),
         (&["declare"], None, "declared", DECLARE),

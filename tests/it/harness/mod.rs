@@ -4,13 +4,13 @@
 //! A test ends with [`TestApp::done`], which asserts that the queue is empty and the invariants hold; a test that
 //! leaves messages on purpose ends with [`TestApp::done_with_leftovers`]. Forgetting both fails the test.
 
+mod cluster;
+mod invariants;
 mod process;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crvs_outbox::app::{App, Halves};
@@ -19,7 +19,6 @@ use crvs_outbox::config::{File, Settings};
 use crvs_outbox::outbox::{claim, worker};
 use crvs_outbox::workers::dispatcher::Lane;
 use crvs_outbox::{db, records, samples};
-use dev_postgres::{Cluster, Options};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -28,6 +27,8 @@ use uuid::Uuid;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
+pub(crate) use cluster::{key_file, new_database};
+pub(crate) use invariants::assert_invariants;
 pub(crate) use process::Process;
 
 /// The audience of the service in tests.
@@ -36,66 +37,21 @@ pub(crate) const GATEWAY: &str = "opencrvs:gateway-user";
 /// How long a test waits for a condition.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Shared {
-    cluster: Cluster,
-    key_file: PathBuf,
-}
-
-/// The cluster and the template; stopped and deleted by the cluster's guard when this process ends.
-fn shared() -> &'static Shared {
-    static SHARED: OnceLock<Shared> = OnceLock::new();
-    SHARED.get_or_init(|| {
-        let dir = std::env::temp_dir().join(format!("crvs-outbox-tests-{}", std::process::id()));
-        let options = Options {
-            throwaway: true,
-            settings: vec![("max_connections".to_owned(), "300".to_owned())],
-            ..Options::default()
-        };
-        let cluster = Cluster::start_with(&dir, &options).expect("a private PostgreSQL");
-        let url = cluster.url_for("template");
-        let maintenance = cluster.url();
-        // A runtime of its own: tests come from many.
-        std::thread::spawn(move || {
-            tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-                execute(&maintenance, "create database template").await;
-                db::migrate(&url).await.expect("migrations");
-            });
-        })
-        .join()
-        .unwrap();
-        // Deleted with the cluster.
-        let key_file = cluster.dir().join("signing-key.pem");
-        Shared { cluster, key_file }
-    })
-}
-
-async fn execute(url: &str, sql: &str) {
-    use sqlx::{Connection as _, Executor as _};
-    let mut conn = sqlx::PgConnection::connect(url).await.unwrap();
-    conn.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned()))).await.unwrap();
-    conn.close().await.unwrap();
-}
-
-/// A database of its own; returns its URL.
-pub(crate) async fn new_database() -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let shared = tokio::task::spawn_blocking(shared).await.unwrap();
-    let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-    execute(&shared.cluster.url(), &format!("create database {name} template template")).await;
-    shared.cluster.url_for(&name)
-}
-
-/// The key that every service of this process signs with.
-pub(crate) fn key_file() -> &'static Path {
-    &shared().key_file
-}
-
 /// A registrar's token for any service of this process.
 pub(crate) fn user_token() -> String {
     let settings = settings(String::new(), "http://nowhere").mint;
     let signer = Arc::new(Signer::load_or_generate(key_file()).unwrap());
     let minter = Minter::new(signer, settings).unwrap();
     minter.for_user("registrar", &["register".to_owned()], GATEWAY, Duration::from_hours(1)).unwrap()
+}
+
+/// A token of ours that was good an hour ago.
+pub(crate) fn expired_token() -> String {
+    let now = time::OffsetDateTime::now_utc().unix_timestamp();
+    let claims = json!({
+        "iss": "crvs-outbox", "sub": "registrar", "aud": GATEWAY, "scope": ["register"], "iat": now - 7200, "exp": now - 3600,
+    });
+    Signer::from_file(key_file()).unwrap().sign(&claims).unwrap()
 }
 
 /// How a test's service differs from the usual one.
@@ -130,7 +86,7 @@ pub(crate) struct TestApp {
 
 /// The usual settings, with every destination at `peers`.
 pub(crate) fn settings(url: String, peers: &str) -> Settings {
-    let key_file = shared().key_file.clone();
+    let key_file = key_file();
     let mut text = format!(
         "listen = \"127.0.0.1:0\"\ninternal_addr = \"127.0.0.1:0\"\nconnections = 8\nstop_seconds = 5\n[tokens]\nsigning_key_file = \"{}\"\n",
         key_file.display()
@@ -245,15 +201,6 @@ impl TestApp {
         self.app().context.minter.for_user(sub, &scopes, GATEWAY, Duration::from_hours(1)).unwrap()
     }
 
-    /// A token of ours that was good an hour ago.
-    pub(crate) fn expired_token(&self) -> String {
-        let now = time::OffsetDateTime::now_utc().unix_timestamp();
-        let claims = json!({
-            "iss": "crvs-outbox", "sub": "registrar", "aud": GATEWAY, "scope": ["register"], "iat": now - 7200, "exp": now - 3600,
-        });
-        Signer::from_file(&shared().key_file).unwrap().sign(&claims).unwrap()
-    }
-
     /// The token that the country config gets for a requested registration.
     pub(crate) fn record_token(&self, record_id: Uuid, action_id: Uuid) -> String {
         self.app().context.minter.for_record("registrar", record_id, action_id, "country-config").unwrap()
@@ -274,6 +221,10 @@ impl TestApp {
     pub(crate) async fn register_birth(&self, transaction_id: &str) -> Submitted {
         let token = self.token("registrar", &["register"]);
         let response = self.post("/records", &token, transaction_id, &birth("register")).await;
+        self.submitted(response).await
+    }
+
+    async fn submitted(&self, response: Response) -> Submitted {
         assert_eq!(response.status(), StatusCode::ACCEPTED);
         let body: Value = response.json().await.unwrap();
         let record_id: Uuid = body["record"]["id"].as_str().unwrap().parse().unwrap();
@@ -282,7 +233,16 @@ impl TestApp {
             .fetch_one(&self.db)
             .await
             .unwrap();
-        Submitted { transaction_id: transaction_id.to_owned(), record_id, action_id, body }
+        Submitted { record_id, action_id, body }
+    }
+
+    /// Submits a declaration's text as it is.
+    pub(crate) async fn register_birth_as_sent(&self, transaction_id: &str, declaration: &str) -> Submitted {
+        let body = format!(r#"{{"event":"birth","action":"register","declaration":{declaration}}}"#);
+        let request =
+            self.http.post(format!("{}/records", self.base)).bearer_auth(self.token("registrar", &["register"]));
+        let request = request.header("idempotency-key", transaction_id).header("content-type", "application/json");
+        self.submitted(request.body(body).send().await.unwrap()).await
     }
 
     /// Calls confirm back, as the country config does.
@@ -428,8 +388,6 @@ impl Instance {
 /// A submission that was accepted.
 #[derive(Clone, Debug)]
 pub(crate) struct Submitted {
-    /// The client's transaction id.
-    pub(crate) transaction_id: String,
     /// The record.
     pub(crate) record_id: Uuid,
     /// The requested registration.
@@ -447,46 +405,4 @@ pub(crate) fn birth(action: &str) -> Value {
 /// A flat declaration as the body of a submission.
 pub(crate) fn flat(action: &str) -> Value {
     json!({ "event": "birth", "action": action, "declaration": { "child.firstName": "Ada", "child.dateOfBirth": "2026-11-01" } })
-}
-
-/// What holds at any moment, whatever happened before.
-pub(crate) async fn assert_invariants(db: &PgPool) {
-    let broken: Vec<(String, i64)> = sqlx::query_as(
-        "
-        select 'P2: a transaction without its reply', count(*) from client_transaction where reply_body is null
-        union all
-        select 'P2: a consequence twice', count(*) from (
-            select destination, transaction_id, redelivery from (
-                select destination, transaction_id, redelivery from outbox_message
-                union all select destination, transaction_id, redelivery from outbox_history) m
-            group by 1, 2, 3 having count(*) > 1) twice
-        union all
-        select 'P3: an action without any message', count(*) from record_action a
-        where not exists (select from outbox_message m where m.action_id = a.id)
-          and not exists (select from outbox_history h where h.action_id = a.id)
-        union all
-        select 'P5: the first unfinished message of a record and destination is blocked', count(*) from (
-            select distinct on (record_id, destination) state from outbox_message order by record_id, destination, id) f
-        where f.state = 'blocked'
-        union all
-        select 'P5: a later message overtook an earlier one', count(*) from outbox_message m
-        join outbox_history h on h.record_id = m.record_id and h.destination = m.destination and h.id > m.id and h.duration is not null
-        union all
-        select 'a registered record without exactly one accepted registration', count(*) from record r
-        where (r.status = 'registered') <> (select count(*) = 1 from record_action a
-              where a.record_id = r.id and a.action = 'register' and a.status = 'accepted')
-        union all
-        select 'a record whose newest action says another status', count(*) from record r
-        where r.status <> (select a.record_status from record_action a where a.record_id = r.id order by a.ordinal desc limit 1)
-        union all
-        select 'a record without its current version', count(*) from record r
-        where not exists (select from record_version v where v.record_id = r.id and v.version = r.version)
-        ",
-    )
-    .fetch_all(db)
-    .await
-    .unwrap();
-    for (what, rows) in broken {
-        assert_eq!(rows, 0, "{what}");
-    }
 }

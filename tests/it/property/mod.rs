@@ -2,6 +2,7 @@
 //! lease expiry, and settlements that come too late. After each step the invariants of the tables hold and the model
 //! agrees; at the end everything is drained, and what was delivered is the set that the model computed by hand.
 
+mod inputs;
 mod model;
 mod world;
 
