@@ -214,7 +214,7 @@ comment on column outbox_attempt.finished_at is 'When it ended, or was found los
 comment on index outbox_attempt_pkey is 'The attempts of a message; a lease ends once.';
 
 create function outbox_partitions_ensure(days_ahead integer default 7) returns integer
-language plpgsql as $$
+language plpgsql set timezone to 'UTC' as $$
 declare
     parent text;
     day date;
@@ -229,6 +229,10 @@ begin
             if to_regclass(child) is null then
                 -- like + attach, because "partition of" would leave the columns without their comments
                 execute format('create table %I (like %I including all)', child, parent);
+                -- what fell into the default would forbid the attachment
+                execute format('lock table %I in access exclusive mode', parent || '_default');
+                execute format('with moved as (delete from %I where finished_at >= %L and finished_at < %L returning *)
+                                insert into %I select * from moved', parent || '_default', day, day + 1, child);
                 execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, child, day, day + 1);
                 execute format('comment on table %I is %L', child, parent || ' of ' || day);
                 made := made + 1;
@@ -239,7 +243,7 @@ begin
 end
 $$;
 comment on function outbox_partitions_ensure(integer) is
-    'Makes the daily partitions of outbox_history and outbox_attempt from today to so many days ahead; returns how many were missing. The service calls it at start and every hour.';
+    'Makes the daily partitions of outbox_history and outbox_attempt from today to so many days ahead; returns how many were missing. Days are UTC''s, whoever calls. Rows that had to go to the default partition move to their day. The service calls it at start and every hour.';
 
 create table outbox_history_default (like outbox_history including all);
 create table outbox_attempt_default (like outbox_attempt including all);
