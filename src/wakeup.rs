@@ -53,6 +53,8 @@ impl Wakeup {
                 if let Err(error) = self.announce_while_connected(&url, &mut wanted).await {
                     tracing::warn!(%error, "the wake-up of other instances failed; they poll");
                 }
+                // What could not be said is said as soon as there is a connection.
+                wanted.mark_changed();
                 tokio::time::sleep(RECONNECT).await;
             }
         };
@@ -91,6 +93,8 @@ impl Wakeup {
         let pool = db::pool(url, 1).await?;
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.listen(CHANNEL).await?;
+        // What was said before we listened is lost.
+        self.here.send_replace(());
         let instance = self.instance.to_string();
         loop {
             // None: the connection was lost and made again, and what was said in between is lost.
