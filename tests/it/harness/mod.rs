@@ -5,20 +5,19 @@
 //! leaves messages on purpose ends with [`TestApp::done_with_leftovers`]. Forgetting both fails the test.
 
 mod cluster;
+mod inputs;
 mod invariants;
 mod process;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crvs_outbox::app::{App, Halves};
-use crvs_outbox::auth::{Minter, Signer};
 use crvs_outbox::config::{File, Settings};
 use crvs_outbox::outbox::{claim, worker};
 use crvs_outbox::workers::dispatcher::Lane;
-use crvs_outbox::{db, records, samples};
+use crvs_outbox::{db, records};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -28,6 +27,7 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 pub(crate) use cluster::{key_file, new_database};
+pub(crate) use inputs::{birth, expired_token, flat, user_token};
 pub(crate) use invariants::assert_invariants;
 pub(crate) use process::Process;
 
@@ -36,23 +36,6 @@ pub(crate) const GATEWAY: &str = "opencrvs:gateway-user";
 
 /// How long a test waits for a condition.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A registrar's token for any service of this process.
-pub(crate) fn user_token() -> String {
-    let settings = settings(String::new(), "http://nowhere").mint;
-    let signer = Arc::new(Signer::load_or_generate(key_file()).unwrap());
-    let minter = Minter::new(signer, settings).unwrap();
-    minter.for_user("registrar", &["register".to_owned()], GATEWAY, Duration::from_hours(1)).unwrap()
-}
-
-/// A token of ours that was good an hour ago.
-pub(crate) fn expired_token() -> String {
-    let now = time::OffsetDateTime::now_utc().unix_timestamp();
-    let claims = json!({
-        "iss": "crvs-outbox", "sub": "registrar", "aud": GATEWAY, "scope": ["register"], "iat": now - 7200, "exp": now - 3600,
-    });
-    Signer::from_file(key_file()).unwrap().sign(&claims).unwrap()
-}
 
 /// How a test's service differs from the usual one.
 pub(crate) struct Setup {
@@ -394,15 +377,4 @@ pub(crate) struct Submitted {
     pub(crate) action_id: Uuid,
     /// The answer.
     pub(crate) body: Value,
-}
-
-/// The sample birth as the body of a submission.
-pub(crate) fn birth(action: &str) -> Value {
-    let declaration: Value = serde_json::from_str(samples::BIRTH).unwrap();
-    json!({ "event": "birth", "action": action, "declaration": declaration })
-}
-
-/// A flat declaration as the body of a submission.
-pub(crate) fn flat(action: &str) -> Value {
-    json!({ "event": "birth", "action": action, "declaration": { "child.firstName": "Ada", "child.dateOfBirth": "2026-11-01" } })
 }

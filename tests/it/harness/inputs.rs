@@ -1,0 +1,38 @@
+//! What clients send: bodies and tokens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crvs_outbox::auth::{Minter, Signer};
+use crvs_outbox::samples;
+use serde_json::{Value, json};
+
+use super::{GATEWAY, key_file, settings};
+
+/// The sample birth as the body of a submission.
+pub(crate) fn birth(action: &str) -> Value {
+    let declaration: Value = serde_json::from_str(samples::BIRTH).unwrap();
+    json!({ "event": "birth", "action": action, "declaration": declaration })
+}
+
+/// A flat declaration as the body of a submission.
+pub(crate) fn flat(action: &str) -> Value {
+    json!({ "event": "birth", "action": action, "declaration": { "child.firstName": "Ada", "child.dateOfBirth": "2026-11-01" } })
+}
+
+/// A registrar's token for any service of this process.
+pub(crate) fn user_token() -> String {
+    let settings = settings(String::new(), "http://nowhere").mint;
+    let signer = Arc::new(Signer::load_or_generate(key_file()).unwrap());
+    let minter = Minter::new(signer, settings).unwrap();
+    minter.for_user("registrar", &["register".to_owned()], GATEWAY, Duration::from_hours(1)).unwrap()
+}
+
+/// A token of ours that was good an hour ago.
+pub(crate) fn expired_token() -> String {
+    let now = time::OffsetDateTime::now_utc().unix_timestamp();
+    let claims = json!({
+        "iss": "crvs-outbox", "sub": "registrar", "aud": GATEWAY, "scope": ["register"], "iat": now - 7200, "exp": now - 3600,
+    });
+    Signer::from_file(key_file()).unwrap().sign(&claims).unwrap()
+}
