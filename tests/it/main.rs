@@ -8,6 +8,7 @@ mod conventions;
 mod crash;
 mod delivery;
 mod harness;
+mod migrations;
 mod property;
 mod queue;
 mod reading;

@@ -4,27 +4,13 @@ use std::time::{Duration, Instant};
 
 use crvs_outbox::outbox::claim::{self, Rescued};
 use crvs_outbox::outbox::complete::{Outcome, Settlement, complete, finish_unleased};
-use crvs_outbox::outbox::{Claimed, Effect, MessageState, NewMessage, enqueue, worker};
+use crvs_outbox::outbox::{Claimed, MessageState, enqueue, worker};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::harness::{PATIENCE, TestApp};
+use crate::harness::{PATIENCE, TestApp, message};
 
 const HOUR: Duration = Duration::from_hours(1);
-
-fn message(record_id: Uuid, transaction_id: &str) -> NewMessage {
-    NewMessage {
-        effect: Effect::Search,
-        kind: "index",
-        transaction_id: transaction_id.to_owned(),
-        record_id,
-        action_id: Uuid::now_v7(),
-        initiator_id: "somebody".to_owned(),
-        initiator_scopes: vec!["declare".to_owned()],
-        traceparent: None,
-        redelivery: 0,
-    }
-}
 
 async fn enqueue_one(conn: &mut PgConnection, record_id: Uuid, transaction_id: &str) -> MessageState {
     enqueue::enqueue(conn, &[message(record_id, transaction_id)]).await.unwrap().remove(0).state

@@ -60,3 +60,12 @@ pub(crate) async fn new_database() -> String {
 pub(crate) fn key_file() -> &'static Path {
     &shared().key_file
 }
+
+/// A database without a schema; returns its URL.
+pub(crate) async fn empty_database() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let shared = tokio::task::spawn_blocking(shared).await.unwrap();
+    let name = format!("empty_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+    execute(&shared.cluster.url(), &format!("create database {name}")).await;
+    shared.cluster.url_for(&name)
+}

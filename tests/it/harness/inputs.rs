@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crvs_outbox::auth::{Minter, Signer};
+use crvs_outbox::outbox::{Effect, NewMessage};
 use crvs_outbox::samples;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{GATEWAY, key_file, settings};
 
@@ -35,4 +37,19 @@ pub(crate) fn expired_token() -> String {
         "iss": "crvs-outbox", "sub": "registrar", "aud": GATEWAY, "scope": ["register"], "iat": now - 7200, "exp": now - 3600,
     });
     Signer::from_file(key_file()).unwrap().sign(&claims).unwrap()
+}
+
+/// A message to search, of a record that only the queue knows.
+pub(crate) fn message(record_id: Uuid, transaction_id: &str) -> NewMessage {
+    NewMessage {
+        effect: Effect::Search,
+        kind: "index",
+        transaction_id: transaction_id.to_owned(),
+        record_id,
+        action_id: Uuid::now_v7(),
+        initiator_id: "somebody".to_owned(),
+        initiator_scopes: vec!["declare".to_owned()],
+        traceparent: None,
+        redelivery: 0,
+    }
 }

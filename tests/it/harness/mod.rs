@@ -26,8 +26,8 @@ use uuid::Uuid;
 use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
-pub(crate) use cluster::{key_file, new_database};
-pub(crate) use inputs::{birth, expired_token, flat, user_token};
+pub(crate) use cluster::{empty_database, key_file, new_database};
+pub(crate) use inputs::{birth, expired_token, flat, message, user_token};
 pub(crate) use invariants::assert_invariants;
 pub(crate) use process::Process;
 
