@@ -19,10 +19,15 @@ server=$!
 (
     while read -r line <&3; do :; done
     exec 3<&-
+    # Told that the server is gone, it takes its nap along. Before this line it has none, and just ends.
+    nap=
+    trap 'kill -s KILL $nap 2>/dev/null; exit' USR1
     # Again each second: a signal sent before the server set up its handlers is lost.
     seconds=0
     while [ "$seconds" -lt 60 ] && kill -s "$signal" "$server" 2>/dev/null; do
-        sleep 1 >/dev/null 2>&1 # it may outlast the watcher, and is not to hold the log
+        sleep 1 >/dev/null 2>&1 &
+        nap=$!
+        wait "$nap"
         seconds=$((seconds + 1))
         [ "$seconds" -lt 15 ] || signal=QUIT
     done
@@ -32,7 +37,8 @@ exec 3<&-
 
 wait "$server"
 status=$?
-kill -s KILL "$watcher" 2>/dev/null
+kill -s USR1 "$watcher" 2>/dev/null
+wait "$watcher" 2>/dev/null
 for folder in "$socket_folder" "$throwaway_folder"; do
     [ -z "$folder" ] || rm -rf "$folder" 2>/dev/null
 done
