@@ -63,37 +63,17 @@ pub async fn enqueue(conn: &mut PgConnection, messages: &[NewMessage]) -> sqlx::
     Ok(queued)
 }
 
-/// Holds the newest unfinished message of the record at each destination, so that none can be finished
-/// between our look and our commit: whoever completes it waits for us and then promotes what we added.
+/// Holds every unfinished message of the record, so that none can be finished between our look and our commit:
+/// whoever completes one waits for us and then promotes what we added. The caller holds the record's row lock, so
+/// none is added meanwhile.
 ///
-/// The newest may have been finished while we waited for it; then an older one may be the newest now,
-/// so we look again until what we hold is what there is.
+/// All of them in one statement and in the order of ids, and before any of them is finished: whoever held a later one
+/// and then waited for an earlier one would deadlock with the completion that promotes the later one.
 pub async fn hold_predecessors(conn: &mut PgConnection, record_id: Uuid) -> sqlx::Result<()> {
-    loop {
-        let newest = newest_unfinished(conn, record_id).await?;
-        let held = hold(conn, &newest).await?;
-        if held.len() == newest.len() {
-            return Ok(());
-        }
-    }
-}
-
-async fn newest_unfinished(conn: &mut PgConnection, record_id: Uuid) -> sqlx::Result<Vec<i64>> {
-    sqlx::query_scalar!(
-        r#"select max(id) as "id!" from outbox_message where record_id = $1 group by destination"#,
-        record_id
-    )
-    .fetch_all(conn)
-    .await
-}
-
-async fn hold(conn: &mut PgConnection, ids: &[i64]) -> sqlx::Result<Vec<i64>> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    sqlx::query_scalar!("select id from outbox_message where id = any ($1) order by id for key share", ids)
+    sqlx::query_scalar!("select id from outbox_message where record_id = $1 order by id for key share", record_id)
         .fetch_all(conn)
         .await
+        .map(drop)
 }
 
 /// Groups what was queued by the action it is rendered from.

@@ -78,6 +78,8 @@ pub async fn decide(conn: &mut PgConnection, decision: &Decision) -> Result<Outc
     }
     let action_id = Uuid::now_v7();
     let step = apply(conn, decision, &request, &mut row, action_id).await?;
+    // Before anything of the record is finished: locks are taken in the order of ids.
+    enqueue::hold_predecessors(conn, row.id).await?;
     complete::finish_unleased(conn, request.id, EVENT_REGISTRATION).await?;
     let queued = send(conn, decision, &request, step, action_id).await?;
     let reply = reply::accepted(&request.transaction_id, &row, queued)?;
@@ -230,7 +232,6 @@ async fn send(
         initiator_scopes: &request.scopes,
         traceparent: decision.traceparent.as_deref(),
     };
-    enqueue::hold_predecessors(conn, request.record_id).await?;
     Ok(enqueue::enqueue(conn, &effects::messages(origin, &[step], &[action_id])).await?)
 }
 
