@@ -54,6 +54,8 @@ pub fn options(url: &str) -> Result<PgConnectOptions, DbError> {
     Ok(options.application_name("crvs-outbox").options([
         ("lock_timeout", format!("{}ms", LOCK_TIMEOUT.as_millis())),
         ("idle_in_transaction_session_timeout", "30s".to_owned()),
+        // A plan made while the queue is empty reads and sorts all of it, and would be kept when a backlog comes.
+        ("plan_cache_mode", "force_custom_plan".to_owned()),
     ]))
 }
 
