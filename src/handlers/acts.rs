@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::body::{self, AttachmentBody};
+use super::body::{self, AttachmentBody, Object};
 use super::extract::{Caller, RecordId, transaction_id};
 use super::problem::{Kind, Problem};
 use super::records::accepted;
@@ -25,7 +25,7 @@ struct ActBody<'t> {
     #[serde(borrow)]
     declaration: Option<&'t RawValue>,
     #[serde(borrow, default)]
-    attachments: Vec<AttachmentBody<'t>>,
+    attachments: Vec<Object<AttachmentBody<'t>>>,
     reason: Option<String>,
     comment: Option<String>,
 }

@@ -1,12 +1,15 @@
 //! Bodies: read within a limit, walked once strictly, then typed. All the work that needs no database.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::problem::{Kind, Problem};
@@ -76,11 +79,11 @@ pub(super) fn fingerprint(operation: &str, body: &[u8]) -> Result<Fingerprint, P
 
 /// Types a body that [`fingerprint`] has walked. The problem names members, never values.
 pub(super) fn typed<'t, T: Deserialize<'t>>(body: &'t [u8]) -> Result<T, Problem> {
-    serde_json::from_slice(body).map_err(|error| {
+    serde_json::from_slice(body).map(|Object(typed)| typed).map_err(|error| {
         let text = error.to_string();
         let names_a_member = ["unknown field", "missing field", "duplicate field"].iter().any(|p| text.starts_with(p));
         let detail = if names_a_member {
-            text
+            shortened(text)
         } else {
             format!("a member has another type than expected, at line {} column {}", error.line(), error.column())
         };
@@ -88,8 +91,38 @@ pub(super) fn typed<'t, T: Deserialize<'t>>(body: &'t [u8]) -> Result<T, Problem
     })
 }
 
+/// A member's name comes from outside and may be of any length.
+fn shortened(text: String) -> String {
+    const SHOWN: usize = 300;
+    if text.chars().count() <= SHOWN { text } else { text.chars().take(SHOWN).chain(std::iter::once('…')).collect() }
+}
+
+/// A struct read from an object only: by itself serde also takes an array of the members' values, in their order.
+#[derive(Debug)]
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(object))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
 /// An attachment beside the declaration.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct AttachmentBody<'t> {
     #[serde(rename = "type")]
@@ -102,12 +135,12 @@ pub(super) struct AttachmentBody<'t> {
 /// Checks a declaration and decodes its attachments: those inside the bundle first, then those beside it.
 pub(super) fn declaration(
     declaration: &RawValue,
-    beside: &[AttachmentBody<'_>],
+    beside: &[Object<AttachmentBody<'_>>],
 ) -> Result<(String, Vec<Attachment>), Problem> {
     let text = declaration.get();
     let parsed = Declaration::parse(text).map_err(|e| Problem::new(Kind::InvalidDeclaration).detail(e.to_string()))?;
     let inside = parsed.inline().iter().map(|a| (a.kind.clone(), a.content_type.as_deref(), a.data.as_ref()));
-    let beside = beside.iter().map(|a| (a.kind.clone(), a.content_type.as_deref(), a.data.as_ref()));
+    let beside = beside.iter().map(|Object(a)| (a.kind.clone(), a.content_type.as_deref(), a.data.as_ref()));
     let attachments = inside
         .chain(beside)
         .enumerate()

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::body::Object;
 use super::extract::{Caller, RecordId};
 use super::problem::{Kind, Problem};
 use super::records::accepted;
@@ -29,7 +30,7 @@ struct ConfirmBody {
     registration_number: String,
     tracking_id: Option<String>,
     #[serde(default)]
-    child_identifiers: Vec<IdentifierBody>,
+    child_identifiers: Vec<Object<IdentifierBody>>,
     comment: Option<String>,
 }
 
@@ -66,7 +67,7 @@ pub(super) async fn confirm(
     }
     let verdict = Verdict::Accepted {
         registration_number: number,
-        identifiers: body.child_identifiers.into_iter().map(|i| (i.kind, i.value)).collect(),
+        identifiers: body.child_identifiers.into_iter().map(|Object(i)| (i.kind, i.value)).collect(),
         comment: body.comment,
     };
     decide(&state, &caller, grant, body.tracking_id, verdict).await
@@ -103,7 +104,7 @@ fn grant(caller: &Caller, id: Uuid, right: Right, scope: &str) -> Result<RecordG
     match grant {
         Some(grant) if principal.scopes.allows(right, "") => Ok(grant),
         Some(_) => Err(Problem::insufficient(scope)),
-        None => Err(Problem::new(Kind::Forbidden).detail("the token is not for this record")),
+        None => Err(Problem::insufficient(scope).detail("the token is not for this record")),
     }
 }
 

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::body::{self, AttachmentBody};
+use super::body::{self, AttachmentBody, Object};
 use super::extract::{Caller, RecordId, transaction_id};
 use super::problem::{Kind, Problem};
 use super::{AppState, transact};
@@ -26,7 +26,7 @@ struct SubmissionBody<'t> {
     #[serde(borrow)]
     declaration: &'t RawValue,
     #[serde(borrow, default)]
-    attachments: Vec<AttachmentBody<'t>>,
+    attachments: Vec<Object<AttachmentBody<'t>>>,
     comment: Option<String>,
 }
 
