@@ -106,9 +106,11 @@ create table record_action (
     constraint record_action_pkey primary key (id),
     constraint record_action_record_fk foreign key (record_id) references record (id),
     constraint record_action_once unique (transaction_id, action, status),
-    constraint record_action_verdict_names_request check ((requested_action_id is null) or status <> 'requested'),
+    constraint record_action_verdict_names_request check (
+        (requested_action_id is not null) = (action = 'register' and status <> 'requested')),
+    constraint record_action_acceptance_has_number check (action <> 'register' or status <> 'accepted' or registration_number is not null),
     constraint record_action_number_on_acceptance check ((registration_number is null and identifiers is null) or (action = 'register' and status = 'accepted')),
-    constraint record_action_rejection_has_reason check (action <> 'reject' or reason is not null),
+    constraint record_action_rejection_has_reason check (reason is not null or (action <> 'reject' and status <> 'rejected')),
     constraint record_action_callback_only_requested check (callback_due_at is null or status = 'requested')
 );
 create unique index record_action_verdict_once on record_action (requested_action_id)

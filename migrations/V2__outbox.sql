@@ -124,7 +124,7 @@ comment on column outbox_message.lease is 'Fencing number of the last claim. Sta
 comment on column outbox_message.lease_holder is 'The worker that delivers it now.';
 comment on column outbox_message.lease_until is 'Hard end of the lease; never renewed.';
 comment on column outbox_message.last_status is 'HTTP status of the last answer; null if there was none.';
-comment on column outbox_message.last_error is 'Class of the last failure, for example timeout or http-503. Never text from outside.';
+comment on column outbox_message.last_error is 'Class of the last failure, for example timeout; null where there was an answer, whose status says it. Never text from outside.';
 comment on column outbox_message.initiator_id is 'On whose behalf: the sub of the token minted for it.';
 comment on column outbox_message.initiator_scopes is 'The scopes that were granted to the initiator when it was accepted. Never a token (P7).';
 comment on column outbox_message.traceparent is 'W3C trace context of the request that caused it.';

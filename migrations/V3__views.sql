@@ -56,7 +56,7 @@ select d.name as destination,
        count(m.id) filter (where m.state = 'delivering') as delivering,
        count(m.id) filter (where m.state = 'retrying') as retrying,
        count(m.id) filter (where m.state = 'dead') as dead,
-       now() - min(case when m.state = 'queued' then m.created_at
+       now() - min(case when m.state = 'queued' then m.available_at
                         when m.state = 'retrying' and m.available_at <= now() then m.available_at end) as oldest_due_age,
        d.paused_at is not null as paused, d.enabled
 from destination d

@@ -60,6 +60,9 @@ impl Halves {
     pub const BOTH: Self = Self { api: true, workers: true };
 }
 
+/// How long a hard stop may take to give leases back.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// A running service.
 pub struct App {
     /// Where clients reach it; `None` without the API.
@@ -119,9 +122,16 @@ impl App {
         if !ended {
             tracing::warn!("cutting short what is still open");
             self.stop.hard.cancel();
-            while self.tasks.join_next().await.is_some() {}
+            // What cannot be written down by then – the database may be gone – is rescued by others.
+            let settled = async { while self.tasks.join_next().await.is_some() {} };
+            if tokio::time::timeout(LAST_WORDS, settled).await.is_err() {
+                tracing::warn!("some leases could not be given back; they will be rescued");
+                self.tasks.shutdown().await;
+            }
         }
-        self.context.db.close().await;
+        if tokio::time::timeout(LAST_WORDS, self.context.db.close()).await.is_err() {
+            tracing::warn!("the connections could not be closed in order");
+        }
         tracing::info!("stopped");
     }
 }
@@ -169,10 +179,20 @@ async fn prepare(db: &PgPool, settings: &Settings) -> Result<(), AppError> {
     let mut tx = db.begin().await?;
     // A process that was given no destinations (an API started alone, say) has no opinion on them.
     if !definitions.is_empty() {
-        destination::apply(&mut tx, &definitions).await?;
+        let disabled = destination::apply(&mut tx, &definitions).await?;
+        if !disabled.is_empty() {
+            tracing::warn!(
+                ?disabled,
+                "destinations that this configuration does not have get no new messages, from any instance"
+            );
+        }
     }
-    outbox::partitions::ensure(&mut tx).await?;
     tx.commit().await?;
+    // Somebody who reads the history keeps its lock; the default partition takes the rows meanwhile.
+    let mut conn = db.acquire().await?;
+    if let Err(error) = outbox::partitions::ensure(&mut conn).await {
+        tracing::warn!(%error, "the coming days' partitions could not be made yet");
+    }
     Ok(())
 }
 

@@ -55,7 +55,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Database {
     /// The database, as in `postgres://user:password@host/name?sslmode=verify-full`
-    #[arg(long, env = "DATABASE_URL", hide_env_values = true, conflicts_with = "embedded")]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<String>,
     /// Run a private PostgreSQL cluster in this folder instead
     #[arg(long, value_name = "DIR")]
@@ -203,6 +203,9 @@ pub enum CliError {
     /// The gateway is no URL.
     #[error("the gateway is no URL")]
     Gateway,
+    /// The private cluster ended by itself.
+    #[error("the embedded database ended; start again to recover it")]
+    DatabaseEnded,
     /// A part of the service ended by itself.
     #[error("a part of the service ended by itself")]
     Ended,
@@ -282,18 +285,26 @@ fn serve(args: &Serve) -> Result<(), CliError> {
     let halves = Halves { api: !args.workers, workers: !args.api };
     let cluster = args.database.cluster()?;
     let settings = file.settings(args.database.url(cluster.as_ref())?)?;
-    runtime()?.block_on(serve_until_told(settings, halves))
+    runtime()?.block_on(serve_until_told(settings, halves, cluster.as_ref()))
 }
 
-async fn serve_until_told(settings: Settings, halves: Halves) -> Result<(), CliError> {
+async fn serve_until_told(settings: Settings, halves: Halves, cluster: Option<&Cluster>) -> Result<(), CliError> {
     let told = listen_to_signals()?;
     let mut app = App::start(settings, halves).await?;
     let outcome = tokio::select! {
         () = told.stop.cancelled() => Ok(()),
         () = app.failed() => Err(CliError::Ended),
+        () = ended(cluster) => Err(CliError::DatabaseEnded),
     };
     app.stop(told.now).await;
     outcome
+}
+
+/// Waits until a private cluster ends that should not have.
+async fn ended(cluster: Option<&Cluster>) {
+    while cluster.is_none_or(Cluster::is_running) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 fn run_demo(args: Demo) -> Result<(), CliError> {

@@ -73,7 +73,7 @@ pub async fn pool(url: &str, connections: u32) -> Result<PgPool, DbError> {
 /// P1: a server that is set to answer before its WAL is on disk is told otherwise. Stronger settings are left alone.
 async fn insist_on_durability(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!(
-        "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') = 'off'"
+        "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"
     )
     .fetch_optional(conn)
     .await

@@ -31,10 +31,11 @@ pub enum Flow {
 }
 
 impl Scopes {
-    /// Scopes as granted; empty and repeated ones are left out.
+    /// Scopes as granted; empty and repeated ones are left out, and what holds a space, which is no scope (RFC 6749 §3.3)
+    /// and would be two once it is written down.
     pub fn new(granted: impl IntoIterator<Item = String>) -> Self {
         let mut seen = HashSet::new();
-        let granted = granted.into_iter().filter(|scope| !scope.is_empty());
+        let granted = granted.into_iter().filter(|scope| !scope.is_empty() && !scope.contains(char::is_whitespace));
         Self(granted.filter(|scope| seen.insert(scope.clone())).collect())
     }
 

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::{KeySource, MAX_DELIVERY_TTL, MintSettings};
-use crate::outbox::destination::Definition;
+use crate::outbox::Effect;
+use crate::outbox::destination::{Auth, Definition, Protocol};
 use crate::outbox::retry::Policy;
 use crate::{handlers, workers};
 
@@ -82,6 +83,9 @@ impl File {
         let mut names: Vec<&str> = self.destinations.iter().map(|d| d.name.as_str()).collect();
         names.sort_unstable();
         rule(names.windows(2).all(|pair| pair.first() != pair.last()), "two destinations have one name");
+        let gateway = self.tokens.gateway_audience.as_str();
+        let other = |d: &DestinationEntry| d.audience.as_deref().unwrap_or(&d.name) != gateway;
+        rule(self.destinations.iter().all(other), "a destination's audience is tokens.gateway_audience");
         rule(!self.events.is_empty(), "events: at least one is needed");
         let event = |e: &String| is_word(e, 2, 31);
         rule(self.events.iter().all(event), "events: an event is 2 to 31 of a-z 0-9 - and begins with a letter");
@@ -125,6 +129,13 @@ fn destination(entry: &DestinationEntry, wrong: &mut Vec<String>) -> Option<work
     }
     if entry.effects.is_empty() {
         say("it has no effects");
+    }
+    let validates = entry.effects.contains(&Effect::Validation);
+    if validates != (entry.protocol == Protocol::EventRegistration) || (validates && entry.effects.len() > 1) {
+        say("protocol \"event-registration\" is for effects = [\"validation\"], and for nothing else");
+    }
+    if entry.effects.contains(&Effect::Webhook) && entry.auth == Auth::Token {
+        say("a webhook is a third party and gets no token: auth = \"none\"");
     }
     if entry.concurrency == 0 || entry.timeout_ms == 0 || entry.retry_base_ms == 0 {
         say("concurrency, timeout_ms and retry_base_ms are at least 1");
@@ -268,6 +279,19 @@ mod tests {
         let Err(ConfigError::Invalid(wrong)) = settings(text) else { panic!("accepted") };
         assert_eq!(wrong.len(), 7, "{wrong:#?}");
         assert!(!wrong.join(" ").contains("secret"));
+    }
+
+    #[test]
+    fn a_destination_that_could_lose_a_verdict_or_give_a_token_away_is_refused() {
+        let one =
+            |lines: &str| settings(&format!("[[destinations]]\nname = \"a\"\nurl = \"http://a\"\n{lines}")).is_ok();
+        assert!(one("protocol = \"event-registration\"\neffects = [\"validation\"]"));
+        assert!(!one("protocol = \"event-registration\"\neffects = [\"validation\", \"search\"]"));
+        assert!(!one("protocol = \"event-registration\"\neffects = [\"search\"]"));
+        assert!(!one("effects = [\"validation\"]"));
+        assert!(!one("effects = [\"webhook\"]"));
+        assert!(one("effects = [\"webhook\"]\nauth = \"none\""));
+        assert!(!one("effects = [\"search\"]\naudience = \"opencrvs:gateway-user\""));
     }
 
     #[test]

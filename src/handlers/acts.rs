@@ -15,6 +15,7 @@ use super::records::accepted;
 use super::{AppState, transact};
 use crate::auth::{Principal, Right};
 use crate::records::commands::{Access, Act};
+use crate::records::effects;
 use crate::records::model::Step;
 use crate::records::queries;
 
@@ -68,12 +69,13 @@ async fn access(state: &AppState, caller: &Caller, step: Step, record_id: Uuid) 
     if !caller.principal.scopes.allows(right, &known.view.event) {
         return Err(Problem::insufficient(scope));
     }
-    Ok(if registrar(&caller.principal, &known.view.event) { Access::Any } else { Access::Own })
+    let only_own = declares(step) && !reviews(&caller.principal, &known.view.event);
+    Ok(if only_own { Access::Own } else { Access::Any })
 }
 
-/// Who reviews works on everybody's records; who only declares, on their own.
-fn registrar(principal: &Principal, event: &str) -> bool {
-    [Right::Validate, Right::Register, Right::Read].into_iter().any(|right| principal.scopes.allows(right, event))
+/// Who reviews corrects everybody's declarations; who only declares, their own.
+fn reviews(principal: &Principal, event: &str) -> bool {
+    [Right::Validate, Right::Register].into_iter().any(|right| principal.scopes.allows(right, event))
 }
 
 fn right(step: Step) -> (Right, &'static str) {
@@ -99,7 +101,7 @@ fn read_act(
 ) -> Result<Act, Problem> {
     // The steps that say nothing more than themselves need no body.
     let bytes: &[u8] = if bytes.is_empty() && !declares(step) && step != Step::Reject { b"{}" } else { bytes };
-    let fingerprint = body::fingerprint(&format!("POST /records/{record_id} {step:?}"), bytes)?;
+    let fingerprint = body::fingerprint(&format!("POST /records/{record_id}/{}", effects::word(step)), bytes)?;
     let body: ActBody<'_> = body::typed(bytes)?;
     let transaction_id = transaction_id(headers, body.transaction_id.as_deref())?;
     check_members(step, &body)?;

@@ -1,6 +1,7 @@
 //! `GET /attachments/{sha256}`: the URL that takes the place of base64 in a stored bundle.
 
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
@@ -16,10 +17,10 @@ use crate::records::attachments::{self, Stored};
 pub(super) async fn read(
     State(state): State<AppState>,
     caller: Caller,
-    Path(sha256): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let invalid = || Problem::new(Kind::InvalidId).detail("an attachment's id is its SHA-256 in hexadecimal");
-    let digest = attachments::unhex(&sha256).ok_or_else(invalid)?;
+    let digest = path.ok().and_then(|Path(sha256)| attachments::unhex(&sha256)).ok_or_else(invalid)?;
     let mut conn = state.db.acquire().await?;
     let stored = attachments::stored(&mut conn, &digest).await?;
     drop(conn);

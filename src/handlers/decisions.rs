@@ -16,13 +16,9 @@ use super::problem::{Kind, Problem};
 use super::records::accepted;
 use super::{AppState, acts, body, transact};
 use crate::auth::{CONFIRM_REGISTRATION, REJECT_REGISTRATION, RecordGrant, Right};
-use crate::records::commands::{Decision, Outcome, Verdict};
+use crate::records::commands::{Decision, NUMBER_MAX, Outcome, REASON_MAX, Verdict, is_reason, is_registration_number};
 use crate::records::model::Step;
 use crate::transactions::Reply;
-
-/// Longest registration number and reason, in characters.
-const NUMBER_MAX: usize = 100;
-const REASON_MAX: usize = 10_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -61,8 +57,9 @@ pub(super) async fn confirm(
     let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
     let body: ConfirmBody = walked(&bytes)?;
     let number = body.registration_number;
-    if number.trim().is_empty() || number.chars().count() > NUMBER_MAX || number.chars().any(char::is_control) {
-        let detail = format!("a registration number is 1 to {NUMBER_MAX} printable characters");
+    if !is_registration_number(&number) {
+        let detail =
+            format!("a registration number is 1 to {NUMBER_MAX} printable characters, without space around them");
         return Err(Problem::new(Kind::BadRequest).detail(detail));
     }
     let verdict = Verdict::Accepted {
@@ -88,7 +85,7 @@ pub(super) async fn reject(
     let grant = grant(&caller, id, Right::RejectRegistration, REJECT_REGISTRATION)?;
     let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
     let body: RejectBody = walked(&bytes)?;
-    if body.reason.trim().is_empty() || body.reason.chars().count() > REASON_MAX {
+    if !is_reason(&body.reason) {
         let detail = format!("a reason is 1 to {REASON_MAX} characters");
         return Err(Problem::new(Kind::BadRequest).detail(detail));
     }

@@ -1,6 +1,7 @@
 //! `GET /transactions/{id}`: what became of a transaction.
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 
@@ -15,8 +16,10 @@ use crate::transactions;
 pub(super) async fn read(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
+    // A path that is no UTF-8 is no id either.
+    let id = path.map_or_else(|_| String::new(), |Path(id)| id);
     if !is_transaction_id(&id) {
         return Err(Problem::new(Kind::InvalidId).detail("a transaction id is 8 to 128 of A-Z a-z 0-9 . _ : -"));
     }

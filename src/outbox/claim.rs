@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::Claimed;
 
 /// Leases up to `limit` messages of a destination to `worker` for at most `lease`: due retries first, but
-/// no more than half, then fresh ones in order of acceptance. Nothing of a paused destination.
+/// no more than half (of one: every other time), then fresh ones in order of acceptance. Nothing of a paused destination.
 /// One statement, so nothing stays locked.
 pub async fn claim(
     conn: &mut PgConnection,
@@ -23,7 +23,7 @@ pub async fn claim(
             select id from outbox_message
             where destination = $1 and state = 'retrying' and available_at <= now()
             order by available_at, id
-            limit ($2::int + 1) / 2
+            limit ($2::int + (random() < 0.5)::int) / 2
             for no key update skip locked
         ), fresh as materialized (
             select id from outbox_message

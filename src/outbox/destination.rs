@@ -46,9 +46,12 @@ pub struct Definition {
     pub concurrency: u16,
 }
 
-/// Writes the configured destinations; those no longer configured stay, disabled. Idempotent.
-pub async fn apply(conn: &mut PgConnection, definitions: &[Definition]) -> sqlx::Result<()> {
-    for d in definitions {
+/// Writes the configured destinations; those no longer configured stay, disabled, and are returned. Idempotent. All
+/// instances take the rows in the order of their names.
+pub async fn apply(conn: &mut PgConnection, definitions: &[Definition]) -> sqlx::Result<Vec<String>> {
+    let mut definitions: Vec<&Definition> = definitions.iter().collect();
+    definitions.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    for d in &definitions {
         upsert(conn, d).await?;
     }
     let names: Vec<&str> = definitions.iter().map(|d| d.name.as_str()).collect();
@@ -77,12 +80,11 @@ async fn upsert(conn: &mut PgConnection, d: &Definition) -> sqlx::Result<()> {
     .map(drop)
 }
 
-async fn disable_others(conn: &mut PgConnection, names: &[&str]) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update destination set enabled = false, applied_at = now() where enabled and name <> all ($1)",
+async fn disable_others(conn: &mut PgConnection, names: &[&str]) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        "update destination set enabled = false, applied_at = now() where enabled and name <> all ($1) returning name",
         names as &[&str],
     )
-    .execute(conn)
+    .fetch_all(conn)
     .await
-    .map(drop)
 }

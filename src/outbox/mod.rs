@@ -4,8 +4,8 @@
 //!            enqueue                claim                 complete (fenced)
 //!  (none) ───────────▶ queued ───────────────▶ delivering ───────────────▶ delivered  (outbox_history)
 //!     │                   ▲                     │  │  │
-//!     │ a predecessor is  │ promote             │  │  └── put_back ─▶ dead      rests, holds its successors
-//!     │ unfinished        │                     │  └───── put_back ─▶ retrying ─▶ (claim when due)
+//!     │ a predecessor is  │ promote             │  │  └── complete ─▶ dead      rests, holds its successors
+//!     │ unfinished        │                     │  └───── complete ─▶ retrying ─▶ (claim when due)
 //!     └────────────────▶ blocked                └──────── rescue ───▶ retrying | dead
 //! ```
 //!

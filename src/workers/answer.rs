@@ -11,19 +11,18 @@
 //! what it likes, and neither may reject a birth.
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use crate::records::commands::{Answer, Verdict};
+use crate::records::commands::{Answer, Verdict, is_reason, is_registration_number};
 
+/// Everything optional is taken as it comes: nothing beside the verdict may cost the verdict.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body {
-    registration_number: Option<serde_json::Value>,
-    reason: Option<serde_json::Value>,
-    comment: Option<String>,
+    registration_number: Option<Value>,
+    reason: Option<Value>,
+    comment: Option<Value>,
 }
-
-/// Longest registration number that is taken, in characters.
-pub const NUMBER_MAX: usize = 100;
 
 /// Reads an answer.
 pub fn read(status: u16, body: &[u8]) -> Answer {
@@ -37,27 +36,22 @@ pub fn read(status: u16, body: &[u8]) -> Answer {
 }
 
 fn accepted(body: Body) -> Option<Verdict> {
-    let registration_number = text(body.registration_number)?;
-    if registration_number.chars().count() > NUMBER_MAX {
-        return None;
-    }
-    Some(Verdict::Accepted { registration_number, identifiers: Vec::new(), comment: storable(body.comment) })
+    let registration_number = text(body.registration_number).filter(|t| is_registration_number(t))?;
+    Some(Verdict::Accepted { registration_number, identifiers: Vec::new(), comment: comment(body.comment) })
 }
 
 fn rejected(body: Body) -> Option<Verdict> {
-    Some(Verdict::Rejected { reason: text(body.reason)?, comment: storable(body.comment) })
+    let reason = text(body.reason).filter(|t| is_reason(t))?;
+    Some(Verdict::Rejected { reason, comment: comment(body.comment) })
 }
 
-/// A string that says something and that PostgreSQL can store.
-fn text(value: Option<serde_json::Value>) -> Option<String> {
-    let serde_json::Value::String(text) = value? else {
-        return None;
-    };
-    storable(Some(text)).filter(|t| !t.trim().is_empty())
+fn text(value: Option<Value>) -> Option<String> {
+    if let Value::String(text) = value? { Some(text) } else { None }
 }
 
-fn storable(text: Option<String>) -> Option<String> {
-    text.filter(|t| !t.contains('\0'))
+/// Only what PostgreSQL can store.
+fn comment(value: Option<Value>) -> Option<String> {
+    text(value).filter(|t| is_reason(t))
 }
 
 #[cfg(test)]
@@ -81,6 +75,9 @@ mod tests {
         let table = [
             (200, r#"{"registrationNumber":"2026B1"}"#, accepts("2026B1")),
             (200, r#"{"registrationNumber":""}"#, Answer::Later),
+            (200, r#"{"registrationNumber":"2026B1","comment":5}"#, accepts("2026B1")),
+            (200, r#"{"registrationNumber":" 2026B1"}"#, Answer::Later),
+            (200, "{\"registrationNumber\":\"\\u202e1\"}", Answer::Later),
             (200, r#"{"registrationNumber":7}"#, Answer::Later),
             (200, r#"{"registrationNumber":"\u0000"}"#, Answer::Later),
             (200, "", Answer::Later),

@@ -1,6 +1,7 @@
 //! Sends registrations again whose promised callback did not come.
 
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{Context, periodic};
 use crate::records::commands::{self, CommandError};
@@ -21,16 +22,25 @@ pub async fn run_once(context: &Context) -> Result<usize, CommandError> {
     drop(conn);
     let mut sent = 0;
     for action_id in overdue {
-        let mut tx = context.db.begin().await?;
-        let again = commands::redeliver(&mut tx, action_id).await?;
-        tx.commit().await?;
-        if again {
-            tracing::warn!(%action_id, "the country's callback is overdue; its registration is sent again");
-            sent += 1;
+        match again(context, action_id).await {
+            Ok(true) => {
+                tracing::warn!(%action_id, "the country's callback is overdue; its registration is sent again");
+                sent += 1;
+            }
+            Ok(false) => {}
+            // The others are not to wait for one that is locked.
+            Err(error) => tracing::warn!(%action_id, error = &error as &dyn std::error::Error, "not sent again"),
         }
     }
     if sent > 0 {
         context.wakeup.wake();
     }
     Ok(sent)
+}
+
+async fn again(context: &Context, action_id: Uuid) -> Result<bool, CommandError> {
+    let mut tx = context.db.begin().await?;
+    let again = commands::redeliver(&mut tx, action_id).await?;
+    tx.commit().await?;
+    Ok(again)
 }

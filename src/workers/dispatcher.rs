@@ -16,6 +16,7 @@ use crate::outbox::destination::{Auth, Protocol};
 use crate::outbox::retry::{self, Answer};
 use crate::outbox::{Claimed, claim};
 use crate::records::commands::{self, CommandError};
+use crate::records::effects::EVENT_REGISTRATION;
 use crate::records::queries::{self, Source};
 
 /// Deliveries that are settled together at most.
@@ -193,7 +194,7 @@ enum NotSent {
 async fn deliver(context: &Context, destination: &Destination, message: Claimed, source: Option<Source>) -> Ended {
     let action_id = message.action_id;
     let asks_verdict = destination.definition.protocol == Protocol::EventRegistration;
-    if asks_verdict && source.as_ref().is_some_and(|s| !s.awaited) {
+    if asks_verdict && message.kind == EVENT_REGISTRATION && source.as_ref().is_some_and(|s| !s.awaited) {
         // A verdict stands, or the request was superseded: there is nothing left to ask.
         let settlement = Settlement::without_exchange(&message, Outcome::Delivered);
         return Ended { settlement, action_id, answer: None };
@@ -205,14 +206,22 @@ async fn deliver(context: &Context, destination: &Destination, message: Claimed,
         }
         Err(error) => {
             tracing::error!(message = message.id, error = &error as &dyn std::error::Error, "not sent");
-            Ended { settlement: postponed(&message), action_id, answer: None }
+            Ended { settlement: not_sent(&message, &error), action_id, answer: None }
         }
     }
 }
 
-/// Given back without burning the attempt, but not to be claimed again at once.
-fn postponed(message: &Claimed) -> Settlement {
-    Settlement::without_exchange(message, Outcome::Released(Duration::from_secs(5)))
+/// Our own fault: given back without burning the attempt, but not to be claimed again at once. What can never be
+/// rendered is dead, where an operator sees it.
+fn not_sent(message: &Claimed, error: &NotSent) -> Settlement {
+    let outcome = match error {
+        NotSent::Payload(_) => Outcome::Dead,
+        NotSent::NoSource | NotSent::Command(_) | NotSent::Database(_) | NotSent::Token(_) => {
+            Outcome::Released(Duration::from_secs(5))
+        }
+    };
+    let error = if outcome == Outcome::Dead { "unrenderable" } else { "not-sent" };
+    Settlement { error: Some(error), ..Settlement::without_exchange(message, outcome) }
 }
 
 async fn prepare(

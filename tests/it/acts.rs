@@ -112,6 +112,12 @@ async fn who_only_declares_works_on_their_own_records() {
         let refused = app.post(&path(action), &mary, "act-000003", &body).await;
         assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{action}");
     }
+    let reader = app.token("joe", &["declare", "record.read"]);
+    let refused = app.post(&path("declare"), &reader, "act-000005", &correction).await;
+    assert_eq!(refused.status(), StatusCode::NOT_FOUND, "who may read may not therefore correct");
+    let sender_back = app.token("joe", &["record.declaration-reject"]);
+    let rejected = app.post(&path("reject"), &sender_back, "act-000006", &json!({ "reason": "x" })).await;
+    assert_eq!(rejected.status(), StatusCode::ACCEPTED, "a right is good for everybody's records");
     let nowhere = "/records/0197a000-0000-7000-8000-000000000000/declare";
     assert_eq!(app.post(nowhere, &mary, "act-000004", &correction).await.status(), StatusCode::NOT_FOUND);
     app.drain().await;
@@ -153,6 +159,9 @@ async fn a_held_record_resumes_what_was_held_back() {
             .await
             .unwrap();
         let path = |action: &str| format!("/records/{record}/{action}");
+        let correction = json!({ "declaration": flat("x")["declaration"] });
+        let corrected = app.post(&path("declare"), &registrar, &format!("fix-{n:05}"), &correction).await;
+        assert_eq!(corrected.status(), StatusCode::ACCEPTED);
         for action in ["validate", "register"] {
             let refused = app.post(&path(action), &registrar, "act-000001", &json!({})).await;
             assert_eq!(refused.status(), StatusCode::CONFLICT);

@@ -154,6 +154,8 @@ async fn an_id_that_is_none_is_refused() {
         "/transactions/short",
         "/transactions/sl%2Fash-sl%2Fash",
         "/attachments/abc",
+        "/transactions/%ff",
+        "/attachments/%ff",
     ] {
         refusal(&app, app.get(path, &token).await, 400, "invalid-id").await;
     }

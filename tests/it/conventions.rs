@@ -87,7 +87,7 @@ fn rust_files(dir: &Path) -> Vec<PathBuf> {
 /// The modules that a file names as `crate::module`, in code.
 fn named(text: &str) -> BTreeSet<String> {
     let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
-    let code = code.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+    let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned();
     let mut names = BTreeSet::new();
     for after in code.split("crate::").skip(1) {
         if let Some(list) = after.strip_prefix('{') {

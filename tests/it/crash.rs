@@ -249,7 +249,8 @@ fn embedded(dir: &std::path::Path) -> Command {
     command
         .args(["serve", "--listen", "127.0.0.1:0", "--internal-addr", "127.0.0.1:0", "--embedded"])
         .arg(dir)
-        .current_dir(dir.parent().unwrap());
+        .current_dir(dir.parent().unwrap())
+        .env_remove("DATABASE_URL");
     command
 }
 

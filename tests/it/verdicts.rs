@@ -276,3 +276,36 @@ async fn a_promised_callback_that_does_not_come_is_asked_for_again() {
     assert!(patience.windows(2).all(|pair| pair[1] > pair[0] * 3 / 2), "{patience:?}");
     app.done().await;
 }
+
+#[tokio::test]
+async fn a_corrected_record_is_not_held_up_by_the_message_that_it_supersedes() {
+    for status in [404, 500] {
+        let app = TestApp::start().await;
+        app.country_answers_once(ResponseTemplate::new(status)).await;
+        let first = app.register_birth("draft-0001").await;
+        app.drain().await;
+        let token = app.token("registrar", &["register"]);
+        let path = format!("/records/{}", first.record_id);
+        let corrected = json!({ "declaration": birth("declare")["declaration"] });
+        assert_eq!(app.post(&format!("{path}/declare"), &token, "fix-00001", &corrected).await.status(), 202);
+        assert_eq!(app.post(&format!("{path}/register"), &token, "again-0001", &json!({})).await.status(), 202);
+        app.drain().await;
+        let asked = "event-registration__register_again-0001";
+        assert_eq!(app.received().await[&(COUNTRY.to_owned(), asked.to_owned())], 1, "{status}");
+        app.done().await;
+    }
+}
+
+#[tokio::test]
+async fn a_registration_that_nobody_was_there_to_validate_is_sent_once_somebody_is() {
+    let app = TestApp::start().await;
+    app.execute("update destination set enabled = false where name = 'country-config'").await;
+    app.register_birth("draft-0001").await;
+    app.drain().await;
+    app.execute("update destination set enabled = true").await;
+    app.execute("update record_action set callback_due_at = now() where callback_due_at is not null").await;
+    assert_eq!(callbacks::run_once(&app.app().context).await.unwrap(), 1);
+    app.drain().await;
+    assert_eq!(app.received().await[&(COUNTRY.to_owned(), ASKED.to_owned())], 1);
+    app.done().await;
+}

@@ -3,10 +3,11 @@
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::redeliver::ask_later;
 use super::{CommandError, Initiator, Outcome, reply};
-use crate::outbox::enqueue;
+use crate::outbox::{complete, enqueue};
 use crate::records::attachments::{self, Attachment, Owner};
-use crate::records::effects::{self, Origin};
+use crate::records::effects::{self, EVENT_REGISTRATION, Origin};
 use crate::records::fhir::{Declaration, Stamp};
 use crate::records::model::{ActionKind, ActionStatus, Status, Step, transition};
 use crate::records::store::action::{self, NewAction};
@@ -73,6 +74,9 @@ pub async fn act(conn: &mut PgConnection, act: &Act) -> Result<Outcome, CommandE
     let actions: Vec<Uuid> = steps.iter().map(|_| Uuid::now_v7()).collect();
     let row = advance(conn, act, row, &steps, &actions).await?;
     let queued = send(conn, act, &row, &steps, &actions).await?;
+    if !queued.iter().any(|q| q.kind == EVENT_REGISTRATION) {
+        ask_later(conn, row.awaiting_action_id.as_slice()).await?;
+    }
     let reply = reply::accepted(&act.transaction_id, &row, queued)?;
     let action_id = actions.last().copied().unwrap_or_default();
     let saved = Saved { transaction_id: &act.transaction_id, reply: &reply, record_id: row.id, action_id };
@@ -106,10 +110,17 @@ async fn advance(
     // Whatever moves the record also ends the wait for the verdict on an earlier request.
     if let Some(superseded) = row.awaiting_action_id.take() {
         action::await_callback(conn, superseded, None).await?;
+        // Its question is void: left in the queue, a dead one would hold up the corrected record for ever.
+        enqueue::hold_predecessors(conn, row.id).await?;
+        complete::finish_unleased(conn, superseded, EVENT_REGISTRATION).await?;
     }
     let mut appended = Vec::with_capacity(steps.len());
     for (step, id) in steps.iter().zip(actions) {
-        row.status = transition_through(row.status, row.held_action.take().map(step_of), *step, steps)?;
+        row.status = transition_through(row.status, row.held_action.map(step_of), *step, steps)?;
+        // A correction does not answer the question whether it is a duplicate.
+        if *step != Step::Declare {
+            row.held_action = None;
+        }
         row.awaiting_action_id = (row.status == Status::WaitingValidation).then_some(*id);
         appended.push(new_action(act, &row, *step, *id));
     }

@@ -42,6 +42,26 @@ pub enum Verdict {
     },
 }
 
+/// Longest registration number and reason, in characters.
+pub const NUMBER_MAX: usize = 100;
+/// See [`NUMBER_MAX`].
+pub const REASON_MAX: usize = 10_000;
+
+/// Whether a text can be a registration number, whichever way it comes: printable, and without space around it, so that
+/// two that look the same are the same.
+pub fn is_registration_number(text: &str) -> bool {
+    let invisible = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    (1..=NUMBER_MAX).contains(&text.chars().count()) && text.trim() == text && !text.contains(invisible)
+}
+
+/// Whether a text can be the reason of a rejection.
+pub fn is_reason(text: &str) -> bool {
+    !text.trim().is_empty() && text.chars().count() <= REASON_MAX && !text.contains('\0')
+}
+
 /// A verdict and who gives it.
 #[derive(Clone, Debug)]
 pub struct Decision {

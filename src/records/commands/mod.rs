@@ -8,7 +8,10 @@ mod reply;
 mod submit;
 
 pub use act::{Access, Act, act};
-pub use decide::{Answer, Decision, Standing, Verdict, decide, receive_answer};
+pub use decide::{
+    Answer, Decision, NUMBER_MAX, REASON_MAX, Standing, Verdict, decide, is_reason, is_registration_number,
+    receive_answer,
+};
 pub use redeliver::{overdue, redeliver};
 pub use reply::{DeliveryView, RecordView, TransactionView};
 pub use submit::{Submission, submit};

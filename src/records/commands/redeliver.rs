@@ -14,6 +14,15 @@ use crate::records::store::{action, record};
 /// When to look again where no destination validates.
 const NOBODY_VALIDATES: Duration = Duration::from_mins(5);
 
+/// Marks requested registrations that no destination was there to validate: they are looked at again, and sent once
+/// there is one.
+pub(super) async fn ask_later(conn: &mut PgConnection, unasked: &[Uuid]) -> Result<(), CommandError> {
+    for action_id in unasked {
+        action::await_callback(conn, *action_id, Some(NOBODY_VALIDATES.as_secs_f64())).await?;
+    }
+    Ok(())
+}
+
 /// Registrations whose promised callback is overdue, the longest first.
 pub async fn overdue(conn: &mut PgConnection, limit: i64) -> Result<Vec<Uuid>, CommandError> {
     Ok(action::overdue(conn, limit).await?)

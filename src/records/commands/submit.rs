@@ -6,10 +6,11 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::redeliver::ask_later;
 use super::{CommandError, Initiator, Outcome, reply};
 use crate::outbox::enqueue;
 use crate::records::attachments::{self, Attachment, Owner};
-use crate::records::effects::{self, Origin};
+use crate::records::effects::{self, EVENT_REGISTRATION, Origin};
 use crate::records::fhir::{Declaration, Stamp};
 use crate::records::model::{self, Status, Step};
 use crate::records::store::action::{self, NewAction};
@@ -171,12 +172,16 @@ async fn write(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<Vec<
     append_actions(conn, drafts).await?;
     let messages: Vec<_> = drafts.iter().flat_map(|d| effects::messages(origin(d), &d.steps, &d.actions)).collect();
     let mut queued = enqueue::by_action(enqueue::enqueue(conn, &messages).await?);
-    let mut replies = Vec::with_capacity(drafts.len());
+    let (mut replies, mut unasked) = (Vec::with_capacity(drafts.len()), Vec::new());
     for d in drafts.iter() {
         let mut mine: Vec<_> = d.actions.iter().filter_map(|a| queued.remove(a)).flatten().collect();
         mine.sort_unstable_by_key(|q| q.id);
+        if !mine.iter().any(|q| q.kind == EVENT_REGISTRATION) {
+            unasked.extend(d.row.awaiting_action_id);
+        }
         replies.push(reply::accepted(&d.submission.transaction_id, &d.row, mine)?);
     }
+    ask_later(conn, &unasked).await?;
     let saved: Vec<Saved<'_>> = drafts
         .iter()
         .zip(&replies)

@@ -144,6 +144,12 @@ impl TestApp {
             .await;
     }
 
+    /// What the country config answers to the next request.
+    pub(crate) async fn country_answers_once(&self, response: ResponseTemplate) {
+        let mock = Mock::given(method("POST")).and(path("/country-config/event-registration")).respond_with(response);
+        mock.up_to_n_times(1).with_priority(1).mount(&self.peers).await;
+    }
+
     /// The country config confirms while our request is open, and only then answers with this status.
     pub(crate) async fn country_calls_back(&self, of: &Submitted, number: &str, status: u16) {
         let url = format!("{}/records/{}/confirm", self.base, of.record_id);
@@ -253,7 +259,6 @@ impl TestApp {
             for destination in &context.settings.destinations {
                 Lane::new(context.clone(), destination.clone()).run_until_idle().await;
             }
-            assert!(self.due().await < before || before == 0, "the queue does not get shorter");
         }
     }
 
