@@ -19,11 +19,13 @@ pub async fn claim(
 ) -> sqlx::Result<Vec<Claimed>> {
     let rows = sqlx::query!(
         r#"
-        with due as materialized (
+        with coin as materialized (
+            select $2::int = 1 and random() < 0.5 as fresh_first
+        ), due as materialized (
             select id from outbox_message
             where destination = $1 and state = 'retrying' and available_at <= now()
             order by available_at, id
-            limit ($2::int + (random() < 0.5)::int) / 2
+            limit ($2::int + 1) / 2
             for no key update skip locked
         ), fresh as materialized (
             select id from outbox_message
@@ -32,7 +34,11 @@ pub async fn claim(
             limit $2::int
             for no key update skip locked
         ), picked as materialized (
-            select id from due union all select id from fresh
+            select id from due where not (select fresh_first from coin)
+            union all
+            select id from fresh
+            union all
+            select id from due where (select fresh_first from coin)
             limit $2::int
         )
         update outbox_message m

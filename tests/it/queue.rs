@@ -256,6 +256,25 @@ async fn a_release_burns_no_attempt_and_retries_get_at_most_half_of_a_claim() {
 }
 
 #[tokio::test]
+async fn a_lane_with_one_free_slot_at_a_time_starves_neither_retries_nor_fresh_messages() {
+    let app = TestApp::start().await;
+    let me = live_worker(&app).await;
+    for n in 0..40 {
+        enqueue_one(&mut app.db.acquire().await.unwrap(), Uuid::now_v7(), &format!("message {n}")).await;
+    }
+    app.execute("update outbox_message set state = 'retrying' where id % 2 = 0").await;
+    let mut first_half = Vec::new();
+    for _ in 0..20 {
+        let claimed = claim::claim(&mut app.db.acquire().await.unwrap(), "search", me, 1, HOUR).await.unwrap();
+        assert_eq!(claimed.len(), 1, "there is always something");
+        first_half.push(claimed[0].id % 2 == 0);
+    }
+    // Twenty tosses of a coin: both sides come, but for one time in half a million.
+    assert!(first_half.contains(&true) && first_half.contains(&false));
+    app.done_with_leftovers_of_nobody().await;
+}
+
+#[tokio::test]
 async fn nothing_is_claimed_for_a_paused_destination() {
     let app = TestApp::start().await;
     let me = live_worker(&app).await;
