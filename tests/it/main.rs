@@ -3,15 +3,20 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod acts;
+mod answers;
+mod attempts;
 mod bad_input;
 mod conventions;
 mod crash;
+mod credentials;
 mod delivery;
 mod harness;
 mod migrations;
+mod peers;
 mod property;
 mod queue;
 mod reading;
 mod sandbox;
 mod submission;
 mod verdicts;
+mod wire;
