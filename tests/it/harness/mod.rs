@@ -111,7 +111,8 @@ impl TestApp {
         test
     }
 
-    async fn default_peers(&self) {
+    /// What every peer answers if nobody says otherwise.
+    pub(crate) async fn default_peers(&self) {
         for name in ["search", "audit", "metrics", "notification"] {
             Mock::given(method("POST"))
                 .and(path(format!("/{name}")))
