@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crvs_outbox::auth::{KeySource, Signer, Trust, Verifier};
+use crvs_outbox::outbox::destination::Auth;
 use crvs_outbox::records::model::Status;
 use crvs_outbox::sandbox::{Mode, Sandbox, Settings, effects_ending_in};
 use reqwest::StatusCode;
@@ -20,6 +21,15 @@ fn free_port() -> SocketAddr {
 
 /// A service whose destinations are the sandbox's, workers running, quick retries.
 async fn with_sandbox(mode: Mode, fail_rate: f64) -> (TestApp, SocketAddr, CancellationToken) {
+    changed(mode, fail_rate, |_| {}).await
+}
+
+/// The same, with other settings of the service.
+async fn changed(
+    mode: Mode,
+    fail_rate: f64,
+    change: impl FnOnce(&mut crvs_outbox::config::Settings) + Send + 'static,
+) -> (TestApp, SocketAddr, CancellationToken) {
     let (api, sandbox) = (free_port(), free_port());
     let app = TestApp::with(Setup {
         workers: true,
@@ -31,6 +41,7 @@ async fn with_sandbox(mode: Mode, fail_rate: f64) -> (TestApp, SocketAddr, Cance
                 destination.policy.cap = Duration::from_millis(200);
             }
             settings.workers.poll = Duration::from_millis(50);
+            change(settings);
         }),
     })
     .await;
@@ -74,6 +85,14 @@ async fn each_mode_does_what_it_says() {
             app.wait_for(LIVE, 0).await;
         }
         assert_eq!(app.status(birth.record_id).await, expected, "{mode:?}");
+        let failed = "select count(*) from sandbox.receipt where destination = 'country-config' and outcome = 'failed'";
+        assert_eq!(app.count(failed).await, if mode == Mode::FailThenConfirm { 2 } else { 0 }, "{mode:?}");
+        let asked = "select count(*) from sandbox.effect where destination = 'country-config'";
+        assert_eq!(app.count(asked).await, 1, "{mode:?}");
+        let reason = "select count(*) from record_action where status = 'rejected' and reason = 'the sandbox rejects'";
+        assert_eq!(app.count(reason).await, i64::from(mode == Mode::Reject), "{mode:?}");
+        let promised = "select count(*) from record_action where callback_due_at > now()";
+        assert_eq!(app.count(promised).await, i64::from(mode == Mode::Silent), "{mode:?}");
         stop.cancel();
         app.done().await;
     }
@@ -106,7 +125,15 @@ async fn every_effect_happens_exactly_once_though_half_of_the_requests_fail() {
     assert_eq!(happened.len(), expected.len());
     assert_eq!(happened.into_iter().map(|e| (e.destination, e.transaction_id)).collect::<BTreeSet<_>>(), expected);
     assert!(receipts > 180, "{receipts}");
-    assert_eq!(app.count("select sum(effects)::bigint from sandbox.exactly_once").await, 180);
+    // One query shows it, receiver by receiver; every request is accounted for.
+    let ledger: Vec<(String, i64, bool)> = sqlx::query_as(
+        "select destination, effects, receipts = effects + suppressed + failed from sandbox.exactly_once order by 1",
+    )
+    .fetch_all(&app.db)
+    .await
+    .unwrap();
+    let happened = [("audit", 40), ("country-config", 20), ("metrics", 60), ("notification", 20), ("search", 40)];
+    assert_eq!(ledger, happened.map(|(name, effects)| (name.to_owned(), effects, true)));
     assert!(app.count("select sum(suppressed)::bigint from sandbox.exactly_once").await > 0);
     assert!(app.count("select count(*) from outbox_history where attempt > 1").await > 0);
     stop.cancel();
@@ -127,4 +154,31 @@ async fn a_delivery_without_a_good_token_is_refused() {
     assert_eq!(app.count("select count(*) from sandbox.receipt").await, 0);
     stop.cancel();
     app.done().await;
+}
+
+#[tokio::test]
+async fn a_service_that_sends_no_token_gets_nowhere_and_keeps_its_message() {
+    let (app, sandbox, stop) = changed(Mode::Confirm, 0.0, |settings| {
+        for destination in &mut settings.workers.destinations {
+            if ["search", "country-config"].contains(&destination.definition.name.as_str()) {
+                destination.definition.auth = Auth::None;
+            }
+        }
+    })
+    .await;
+    let birth = app.register_birth("no-token-1").await;
+    let refused = "select count(distinct destination) from outbox_attempt where status = 401 and outcome = 'retry'";
+    app.wait_for(refused, 2).await;
+    app.wait_for("select count(*) from outbox_history", 4).await;
+    assert_eq!(app.status(birth.record_id).await, Status::WaitingValidation);
+    let receipts = "select count(*) from sandbox.receipt where destination in ('search', 'country-config')";
+    assert_eq!(app.count(receipts).await, 0);
+    // A good token, but no id: nothing could be told apart, so nothing is taken.
+    let token = app.app().context.minter.for_delivery("registrar", &[], "search").unwrap();
+    let body = json!({ "kind": "index", "record": { "id": birth.record_id } });
+    let answer = app.http.post(format!("http://{sandbox}/search")).bearer_auth(token).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(app.count(receipts).await, 0);
+    stop.cancel();
+    app.done_with_leftovers().await;
 }
