@@ -237,6 +237,26 @@ async fn losing_every_connection_is_survived() {
     site.done().await;
 }
 
+#[tokio::test]
+async fn a_wake_up_is_not_lost_with_the_connection_that_was_to_carry_it() {
+    let site = Site::new("").await;
+    let config = std::fs::read_to_string(&site.config).unwrap();
+    std::fs::write(&site.config, config.replace("poll_ms = 200", "poll_ms = 600000")).unwrap();
+    site.all_fine().await;
+    let (api, workers) = (site.serve(&["--api"]).await, site.serve(&["--workers"]).await);
+    let listening =
+        "select count(*) from pg_stat_activity where datname = current_database() and query ilike 'listen %'";
+    site.wait_for(listening, 1).await;
+    // As a restart of the server does it; each of them is gone when this returns.
+    let cut = "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
+    assert!(site.count(cut).await >= 4);
+    assert_eq!(site.submit(&api, "draft-0001").await.status(), 202);
+    site.wait_for(LIVE, 0).await;
+    api.terminate().await;
+    workers.terminate().await;
+    site.done().await;
+}
+
 /// Whether a process has this folder's cluster open.
 fn postgres_runs_in(dir: &std::path::Path) -> bool {
     let data = dir.join("data");
