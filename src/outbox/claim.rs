@@ -17,7 +17,8 @@ pub async fn claim(
     limit: u16,
     lease: Duration,
 ) -> sqlx::Result<Vec<Claimed>> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"
         with coin as materialized (
             select $2::int = 1 and random() < 0.5 as fresh_first
@@ -58,9 +59,30 @@ pub async fn claim(
     )
     .fetch_all(conn)
     .await?;
-    let mut claimed: Vec<Claimed> = rows
-        .into_iter()
-        .map(|r| Claimed {
+    let mut claimed: Vec<Claimed> = rows.into_iter().map(Claimed::from).collect();
+    claimed.sort_unstable_by_key(|c| c.id);
+    Ok(claimed)
+}
+
+/// A claimed row, with the server's intervals still in seconds.
+struct Row {
+    id: i64,
+    lease: i64,
+    kind: String,
+    transaction_id: String,
+    record_id: Uuid,
+    action_id: Uuid,
+    attempt: i32,
+    redelivery: i32,
+    refused_for: Option<f64>,
+    initiator_id: String,
+    initiator_scopes: Vec<String>,
+    traceparent: Option<String>,
+}
+
+impl From<Row> for Claimed {
+    fn from(r: Row) -> Self {
+        Self {
             id: r.id,
             lease: r.lease,
             kind: r.kind,
@@ -73,10 +95,8 @@ pub async fn claim(
             initiator_id: r.initiator_id,
             initiator_scopes: r.initiator_scopes,
             traceparent: r.traceparent,
-        })
-        .collect();
-    claimed.sort_unstable_by_key(|c| c.id);
-    Ok(claimed)
+        }
+    }
 }
 
 /// What a rescue found.
