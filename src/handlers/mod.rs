@@ -3,7 +3,7 @@
 //! A handler authenticates, reads, opens the transaction ([`transact`]) and answers; what may happen to a record is
 //! the domain's to say, and how a consequence is sent is nobody's business here. Handlers never import workers.
 //!
-//! Promises: a 2xx to a write leaves after its commit (P1); every error is a problem (RFC 9457) that echoes nothing of
+//! Promises: a 2xx to a write leaves after its commit (P1); every error is a problem (RFC 9457) that echoes no value of
 //! the request's content; what may not be read does not exist (404).
 
 mod acts;

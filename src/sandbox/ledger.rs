@@ -72,7 +72,7 @@ pub struct Effect {
     pub transaction_id: String,
 }
 
-/// The effects whose transaction id ends in this, and the requests that came for them.
+/// The effects whose transaction id has this in it, and the requests that came for them.
 pub async fn effects_ending_in(db: &PgPool, suffix: &str) -> sqlx::Result<(Vec<Effect>, i64)> {
     let effects = sqlx::query_as!(
         Effect,
