@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -17,7 +18,7 @@ use crate::db::{self, DbError};
 use crate::handlers::{self, AppState};
 use crate::outbox::destination;
 use crate::wakeup::Wakeup;
-use crate::workers::{self, Context, Stop};
+use crate::workers::{self, Context, Destination, Stop};
 use crate::{metrics, outbox};
 
 /// Why the service did not start.
@@ -71,6 +72,7 @@ pub struct App {
     pub internal_addr: SocketAddr,
     /// What its loops work with, whether they run or not.
     pub context: Context,
+    destinations: watch::Sender<Vec<Arc<Destination>>>,
     stop: Stop,
     grace: Duration,
     tasks: JoinSet<()>,
@@ -84,6 +86,8 @@ impl App {
         tracing::info!(applied = ?migrated.applied, "the schema is up to date");
         let parts = Parts::build(&settings).await?;
         let stop = Stop::default();
+        let configured = settings.workers.destinations.iter().cloned().map(Arc::new).collect();
+        let destinations = watch::Sender::new(configured);
         let mut tasks = JoinSet::new();
         let mut public_addr = None;
         if halves.api {
@@ -98,10 +102,19 @@ impl App {
         tasks.spawn(wakeup.clone().announce(settings.database_url.clone(), stop.soft.clone()));
         if halves.workers {
             tasks.spawn(wakeup.listen(settings.database_url.clone(), stop.soft.clone()));
-            workers::spawn_all(&mut tasks, &parts.context, &stop).await?;
+            workers::spawn_all(&mut tasks, &parts.context, destinations.subscribe(), &stop).await?;
         }
         tracing::info!(?public_addr, %internal_addr, "started");
-        Ok(Self { public_addr, internal_addr, context: parts.context, stop, grace: settings.stop, tasks })
+        Ok(Self { public_addr, internal_addr, context: parts.context, destinations, stop, grace: settings.stop, tasks })
+    }
+
+    /// Takes over the destinations of a configuration that was read anew; everything else needs a restart. If the
+    /// database cannot be told, nothing changes.
+    pub async fn reload(&self, settings: &Settings) -> sqlx::Result<()> {
+        apply(&self.context.db, settings).await?;
+        self.destinations.send_replace(settings.workers.destinations.iter().cloned().map(Arc::new).collect());
+        tracing::info!(destinations = settings.workers.destinations.len(), "the destinations were read anew");
+        Ok(())
     }
 
     /// Waits until a task ends that should not have: the process is of no use then.
@@ -175,6 +188,16 @@ fn trusts(settings: &Settings, signer: &Arc<Signer>) -> Vec<Trust> {
 }
 
 async fn prepare(db: &PgPool, settings: &Settings) -> Result<(), AppError> {
+    apply(db, settings).await?;
+    // Somebody who reads the history keeps its lock; the default partition takes the rows meanwhile.
+    let mut conn = db.acquire().await?;
+    if let Err(error) = outbox::partitions::ensure(&mut conn).await {
+        tracing::warn!(%error, "the coming days' partitions could not be made yet");
+    }
+    Ok(())
+}
+
+async fn apply(db: &PgPool, settings: &Settings) -> sqlx::Result<()> {
     let definitions: Vec<_> = settings.workers.destinations.iter().map(|d| d.definition.clone()).collect();
     let mut tx = db.begin().await?;
     // A process that was given no destinations (an API started alone, say) has no opinion on them.
@@ -187,13 +210,7 @@ async fn prepare(db: &PgPool, settings: &Settings) -> Result<(), AppError> {
             );
         }
     }
-    tx.commit().await?;
-    // Somebody who reads the history keeps its lock; the default partition takes the rows meanwhile.
-    let mut conn = db.acquire().await?;
-    if let Err(error) = outbox::partitions::ensure(&mut conn).await {
-        tracing::warn!(%error, "the coming days' partitions could not be made yet");
-    }
-    Ok(())
+    tx.commit().await
 }
 
 async fn listen(addr: SocketAddr) -> Result<TcpListener, AppError> {

@@ -15,7 +15,8 @@
 //!   COMMIT      202 + Location, and a wake-up
 //! ── the tables are the interface: either half runs alone ──
 //! workers/
-//!   dispatcher  a lane per destination: claim (one statement, `for no key update skip locked`), render, send
+//!   lane        one per destination: claim (one statement, `for no key update skip locked`), start, settle
+//!   deliver     render, send, judge
 //!   delivery    one exchange over HTTP, no transaction open
 //!   settle      fence, attempt row, history row, promotion of the next message, and the answer's effect on the record
 //! country config: a verdict in its answer, or 202 and a callback: POST /records/{id}/confirm | /reject
@@ -67,6 +68,7 @@ pub mod handlers;
 pub mod json;
 pub mod metrics;
 pub mod outbox;
+mod periodic;
 pub mod records;
 pub mod samples;
 pub mod sandbox;

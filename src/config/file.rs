@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::outbox::Effect;
-use crate::outbox::destination::{Auth, Protocol};
+use crate::outbox::destination::{Auth, Format, OnDead};
 use crate::{handlers, workers};
 
 /// The file. Every member has a default but those of a destination and of a trusted issuer.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct File {
     /// Where clients and country configs reach the API.
@@ -33,6 +33,10 @@ pub struct File {
     pub callbacks: Callbacks,
     /// Leases.
     pub workers: Workers,
+    /// When submissions are refused because too much is waiting.
+    pub backpressure: Backpressure,
+    /// How long what is finished is kept.
+    pub retention: Retention,
     /// Where messages go.
     pub destinations: Vec<DestinationEntry>,
 }
@@ -51,13 +55,15 @@ impl Default for File {
             tokens: Tokens::default(),
             callbacks: Callbacks::default(),
             workers: Workers::default(),
+            backpressure: Backpressure::default(),
+            retention: Retention::default(),
             destinations: Vec::new(),
         }
     }
 }
 
 /// An issuer of users' tokens; exactly one source of keys.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustedIssuer {
     /// The `iss` of its tokens.
@@ -73,7 +79,7 @@ pub struct TrustedIssuer {
 }
 
 /// The tokens that this service mints.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tokens {
     /// RSA private key, PKCS#8 PEM; made at the first start if it is not there.
@@ -104,7 +110,7 @@ impl Default for Tokens {
 }
 
 /// Promised callbacks.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Callbacks {
     /// Until when the first one is awaited.
@@ -121,7 +127,7 @@ impl Default for Callbacks {
 }
 
 /// Leases.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Workers {
     /// How often a lane looks for work when nobody wakes it.
@@ -138,8 +144,40 @@ impl Default for Workers {
     }
 }
 
+/// When submissions are refused with 503.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backpressure {
+    /// Ready messages.
+    pub max_ready: u64,
+    /// Age of the oldest due message; however old if not given.
+    pub max_age_seconds: Option<u64>,
+    /// How often it is looked at.
+    pub check_ms: u64,
+}
+
+impl Default for Backpressure {
+    fn default() -> Self {
+        Self { max_ready: 1_000_000, max_age_seconds: None, check_ms: 2000 }
+    }
+}
+
+/// How long finished messages and attempts are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retention {
+    /// Whole days; older partitions are dropped.
+    pub days: u16,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { days: 90 }
+    }
+}
+
 /// A destination.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DestinationEntry {
     /// Its name.
@@ -148,7 +186,7 @@ pub struct DestinationEntry {
     pub url: String,
     /// What is sent.
     #[serde(default)]
-    pub protocol: Protocol,
+    pub format: Format,
     /// What it receives.
     pub effects: Vec<Effect>,
     /// Whether it gets tokens.
@@ -159,9 +197,14 @@ pub struct DestinationEntry {
     /// Exchanges that one instance holds open at a time.
     #[serde(default = "default_concurrency")]
     pub concurrency: u16,
+    /// Messages that one claim takes at most.
+    #[serde(default = "default_batch")]
+    pub batch: u16,
     /// Deadline of an exchange.
     #[serde(default = "default_timeout_ms")]
     pub timeout_ms: u64,
+    /// Hard end of a lease; 30 s more than the deadline if not given.
+    pub lease_ms: Option<u64>,
     /// Upper bound of the first delay of a retry.
     #[serde(default = "default_retry_base_ms")]
     pub retry_base_ms: u64,
@@ -170,10 +213,37 @@ pub struct DestinationEntry {
     pub retry_cap_ms: u64,
     /// Attempts after which a message is dead; for ever if not given.
     pub max_attempts: Option<u32>,
+    /// Statuses that are retried though they are final by default.
+    #[serde(default)]
+    pub retry_on: Vec<u16>,
+    /// Statuses that are final though they are retried by default.
+    #[serde(default)]
+    pub dead_on: Vec<u16>,
+    /// What a dead message does to later ones of its record.
+    #[serde(default)]
+    pub on_dead: OnDead,
+    /// Whether its backlog counts fully against the limit past which submissions are refused.
+    #[serde(default)]
+    pub backpressure: bool,
+    /// Requests per second of all instances together.
+    pub rate_limit: Option<f64>,
+    /// Failures in a row that open its circuit; 0: never.
+    #[serde(default = "default_breaker_failures")]
+    pub breaker_failures: u16,
+    /// How long the circuit stays open at first.
+    #[serde(default = "default_breaker_base_ms")]
+    pub breaker_base_ms: u64,
+    /// How long the circuit stays open at most.
+    #[serde(default = "default_breaker_cap_ms")]
+    pub breaker_cap_ms: u64,
 }
 
 fn default_concurrency() -> u16 {
     16
+}
+
+fn default_batch() -> u16 {
+    100
 }
 
 fn default_timeout_ms() -> u64 {
@@ -186,4 +256,16 @@ fn default_retry_base_ms() -> u64 {
 
 fn default_retry_cap_ms() -> u64 {
     15 * 60 * 1000
+}
+
+fn default_breaker_failures() -> u16 {
+    10
+}
+
+fn default_breaker_base_ms() -> u64 {
+    5000
+}
+
+fn default_breaker_cap_ms() -> u64 {
+    5 * 60 * 1000
 }

@@ -3,6 +3,7 @@
 //! Read as a whole at start: unknown keys are refused, and everything that is wrong is said at once. The modules have
 //! their own `Settings`; they do not know this one.
 
+mod destination;
 mod file;
 
 use std::net::SocketAddr;
@@ -10,12 +11,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::auth::{KeySource, MAX_DELIVERY_TTL, MintSettings};
-use crate::outbox::Effect;
-use crate::outbox::destination::{Auth, Definition, Protocol};
-use crate::outbox::retry::Policy;
+use crate::outbox::pressure::Limits;
 use crate::{handlers, workers};
 
-pub use file::{Callbacks, DestinationEntry, File, Tokens, TrustedIssuer, Workers};
+pub use file::{Backpressure, Callbacks, DestinationEntry, File, Retention, Tokens, TrustedIssuer, Workers};
 
 /// Why a configuration is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +22,9 @@ pub enum ConfigError {
     /// The file cannot be read.
     #[error("the configuration {0} cannot be read")]
     Read(PathBuf, #[source] std::io::Error),
-    /// It is not TOML, or has unknown keys or wrong types.
-    #[error("the configuration {0} is not understood")]
-    Parse(PathBuf, #[source] toml::de::Error),
+    /// It is not TOML, or has unknown keys or wrong types. Says the line, but not what it holds: that may be a secret.
+    #[error("the configuration {0} is not understood: line {1}: {2}")]
+    Parse(PathBuf, usize, String),
     /// What it says makes no sense; all of it.
     #[error("the configuration is not acceptable:\n  {}", .0.join("\n  "))]
     Invalid(Vec<String>),
@@ -35,13 +34,21 @@ impl File {
     /// Reads a file.
     pub fn read(path: &std::path::Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Read(path.to_owned(), e))?;
-        toml::from_str(&text).map_err(|e| ConfigError::Parse(path.to_owned(), e))
+        Self::parse(&text, path)
+    }
+
+    /// Reads a text; `path` is named in errors.
+    pub fn parse(text: &str, path: &std::path::Path) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|e| {
+            let line = e.span().and_then(|s| text.get(..s.start)).map_or(1, |before| before.matches('\n').count() + 1);
+            ConfigError::Parse(path.to_owned(), line, e.message().to_owned())
+        })
     }
 
     /// What the modules need, or everything that is wrong.
     pub fn settings(self, database_url: String) -> Result<Settings, ConfigError> {
         let mut wrong = Vec::new();
-        let destinations = self.destinations.iter().filter_map(|d| destination(d, &mut wrong)).collect();
+        let destinations = self.destinations.iter().filter_map(|d| destination::checked(d, &mut wrong)).collect();
         let trusted = self.trusted_issuers.iter().filter_map(|t| trusted(t, &mut wrong)).collect();
         self.check(&mut wrong);
         if !wrong.is_empty() {
@@ -61,7 +68,13 @@ impl File {
                 max_rescues: self.workers.max_rescues,
                 callback_deadline: Duration::from_secs(self.callbacks.deadline_seconds),
                 callback_check: Duration::from_secs(self.callbacks.check_seconds),
+                retention_days: self.retention.days,
             },
+            pressure: Limits {
+                ready: self.backpressure.max_ready,
+                age: self.backpressure.max_age_seconds.map(Duration::from_secs),
+            },
+            pressure_check: Duration::from_millis(self.backpressure.check_ms),
             trusted,
             signing_key_file: self.tokens.signing_key_file,
             mint: MintSettings {
@@ -99,6 +112,10 @@ impl File {
         rule(self.workers.max_rescues >= 0, "workers.max_rescues: 0 or more");
         rule(self.callbacks.deadline_seconds >= 1, "callbacks.deadline_seconds: at least 1");
         rule(self.callbacks.check_seconds >= 1, "callbacks.check_seconds: at least 1");
+        rule((1..=1_000_000_000).contains(&self.backpressure.max_ready), "backpressure.max_ready: 1 to 1000000000");
+        rule(self.backpressure.max_age_seconds != Some(0), "backpressure.max_age_seconds: at least 1");
+        rule(self.backpressure.check_ms >= 10, "backpressure.check_ms: at least 10");
+        rule(self.retention.days >= 1, "retention.days: at least 1");
     }
 }
 
@@ -106,70 +123,6 @@ fn is_word(text: &str, min: usize, max: usize) -> bool {
     (min..=max).contains(&text.len())
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-}
-
-fn destination(entry: &DestinationEntry, wrong: &mut Vec<String>) -> Option<workers::Destination> {
-    let before = wrong.len();
-    let mut say = |text: &str| wrong.push(format!("destination {}: {text}", entry.name));
-    if !is_word(&entry.name, 1, 63) {
-        say("its name is 1 to 63 of a-z 0-9 - and begins with a letter");
-    }
-    match reqwest::Url::parse(&entry.url) {
-        Ok(url) if !matches!(url.scheme(), "http" | "https") => {
-            say("its url is neither http nor https");
-        }
-        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-            say("its url holds credentials: they would be shown to everybody who reads the table destination");
-        }
-        Ok(url) if url.query().is_some() || url.fragment().is_some() => {
-            say("its url has a query or a fragment");
-        }
-        Ok(_) => {}
-        Err(_) => say("its url is none"),
-    }
-    if entry.effects.is_empty() {
-        say("it has no effects");
-    }
-    let validates = entry.effects.contains(&Effect::Validation);
-    if validates != (entry.protocol == Protocol::EventRegistration) || (validates && entry.effects.len() > 1) {
-        say("protocol \"event-registration\" is for effects = [\"validation\"], and for nothing else");
-    }
-    if entry.effects.contains(&Effect::Webhook) && entry.auth == Auth::Token {
-        say("a webhook is a third party and gets no token: auth = \"none\"");
-    }
-    if entry.concurrency == 0 || entry.timeout_ms == 0 || entry.retry_base_ms == 0 {
-        say("concurrency, timeout_ms and retry_base_ms are at least 1");
-    }
-    if entry.retry_cap_ms < entry.retry_base_ms {
-        say("retry_cap_ms is less than retry_base_ms");
-    }
-    if entry.max_attempts == Some(0) {
-        say("max_attempts is at least 1");
-    }
-    if wrong.len() > before {
-        return None;
-    }
-    let timeout = Duration::from_millis(entry.timeout_ms);
-    Some(workers::Destination {
-        definition: Definition {
-            name: entry.name.clone(),
-            url: entry.url.clone(),
-            protocol: entry.protocol,
-            effects: entry.effects.clone(),
-            auth: entry.auth,
-            concurrency: entry.concurrency,
-        },
-        audience: entry.audience.clone().unwrap_or_else(|| entry.name.clone()),
-        timeout,
-        // Room for rendering before the exchange and for settling after it.
-        lease: timeout + Duration::from_secs(30),
-        policy: Policy {
-            base: Duration::from_millis(entry.retry_base_ms),
-            cap: Duration::from_millis(entry.retry_cap_ms),
-            max_attempts: entry.max_attempts,
-            ..Policy::default()
-        },
-    })
 }
 
 /// An issuer of users' tokens, checked.
@@ -242,6 +195,10 @@ pub struct Settings {
     pub handlers: handlers::Settings,
     /// How messages are delivered.
     pub workers: workers::Settings,
+    /// Past which submissions are refused.
+    pub pressure: Limits,
+    /// How often that is looked at.
+    pub pressure_check: Duration,
     /// Whose tokens count, besides our own.
     pub trusted: Vec<Trusted>,
     /// Where our private key is.
@@ -279,19 +236,6 @@ mod tests {
         let Err(ConfigError::Invalid(wrong)) = settings(text) else { panic!("accepted") };
         assert_eq!(wrong.len(), 7, "{wrong:#?}");
         assert!(!wrong.join(" ").contains("secret"));
-    }
-
-    #[test]
-    fn a_destination_that_could_lose_a_verdict_or_give_a_token_away_is_refused() {
-        let one =
-            |lines: &str| settings(&format!("[[destinations]]\nname = \"a\"\nurl = \"http://a\"\n{lines}")).is_ok();
-        assert!(one("protocol = \"event-registration\"\neffects = [\"validation\"]"));
-        assert!(!one("protocol = \"event-registration\"\neffects = [\"validation\", \"search\"]"));
-        assert!(!one("protocol = \"event-registration\"\neffects = [\"search\"]"));
-        assert!(!one("effects = [\"validation\"]"));
-        assert!(!one("effects = [\"webhook\"]"));
-        assert!(one("effects = [\"webhook\"]\nauth = \"none\""));
-        assert!(!one("effects = [\"search\"]\naudience = \"opencrvs:gateway-user\""));
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod report;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -169,28 +169,28 @@ fn receivers_verifier(settings: &Settings) -> Result<Arc<crate::auth::Verifier>,
     Ok(Arc::new(Verifier::new(vec![trust]).map_err(AppError::Trust)?))
 }
 
-/// (name, effects, protocol).
+/// (name, effects, format).
 const DESTINATIONS: [(&str, &str, &str); 5] = [
-    ("country-config", "validation", "event-registration"),
-    ("search", "search", "event"),
-    ("audit", "audit", "event"),
-    ("metrics", "metrics", "event"),
-    ("notification", "notification", "event"),
+    ("country-config", "validation", "opencrvs-event-registration"),
+    ("search", "search", "cloudevents"),
+    ("audit", "audit", "cloudevents"),
+    ("metrics", "metrics", "cloudevents"),
+    ("notification", "notification", "cloudevents"),
 ];
 
 fn with_destinations(mut settings: Settings, sandbox: SocketAddr) -> Result<Settings, DemoError> {
     use std::fmt::Write as _;
     let mut text = String::new();
-    for (name, effect, protocol) in DESTINATIONS {
+    for (name, effect, format) in DESTINATIONS {
         // Writing to a String cannot fail. The retries are quick, so that a demo with failures is.
         write!(
             text,
             "[[destinations]]\nname = \"{name}\"\nurl = \"http://{sandbox}/{name}\"\neffects = [\"{effect}\"]\n\
-             protocol = \"{protocol}\"\nretry_base_ms = 100\nretry_cap_ms = 2000\n"
+             format = \"{format}\"\nretry_base_ms = 100\nretry_cap_ms = 2000\n"
         )
         .unwrap_or_default();
     }
-    let file: File = toml::from_str(&text).map_err(|e| ConfigError::Parse(PathBuf::from("demo"), e))?;
+    let file: File = File::parse(&text, Path::new("demo"))?;
     settings.workers.destinations = file.settings(String::new())?.workers.destinations;
     Ok(settings)
 }

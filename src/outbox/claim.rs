@@ -1,144 +1,228 @@
-//! Leases: taking messages to deliver, and taking them back from the dead.
+//! Leases: taking messages to deliver.
+//!
+//! One statement, so nothing stays locked. Whether a destination may be sent to at all – its pause, its circuit, its
+//! rate limit – is decided inside it.
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Claimed;
 
-/// Leases up to `limit` messages of a destination to `worker` for at most `lease`: due retries first, but
-/// no more than half (of one: every other time), then fresh ones in order of acceptance. Nothing of a paused destination.
-/// One statement, so nothing stays locked.
-pub async fn claim(
-    conn: &mut PgConnection,
-    destination: &str,
-    worker: Uuid,
-    limit: u16,
-    lease: Duration,
-) -> sqlx::Result<Vec<Claimed>> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"
-        with coin as materialized (
-            select $2::int = 1 and random() < 0.5 as fresh_first
-        ), due as materialized (
-            select id from outbox_message
-            where destination = $1 and state = 'retrying' and available_at <= now()
-            order by available_at, id
-            limit ($2::int + 1) / 2
-            for no key update skip locked
-        ), fresh as materialized (
-            select id from outbox_message
-            where destination = $1 and state = 'queued'
-            order by id
-            limit $2::int
-            for no key update skip locked
-        ), picked as materialized (
-            select id from due where not (select fresh_first from coin)
-            union all
-            select id from fresh
-            union all
-            select id from due where (select fresh_first from coin)
-            limit $2::int
-        )
-        update outbox_message m
-        set state = 'delivering', attempt = attempt + 1, lease = nextval('outbox_lease'),
-            lease_holder = $3, lease_until = now() + make_interval(secs => $4)
-        from picked
-        where m.id = picked.id
-          and not exists (select from destination d where d.name = $1 and d.paused_at is not null)
-        returning m.id, m.lease as "lease!", m.kind, m.transaction_id, m.record_id, m.action_id, m.attempt, m.redelivery,
-                  extract(epoch from now() - m.refused_since)::float8 as refused_for,
-                  m.initiator_id, m.initiator_scopes, m.traceparent
-        "#,
-        destination,
-        i32::from(limit),
-        worker,
-        lease.as_secs_f64(),
-    )
-    .fetch_all(conn)
-    .await?;
-    let mut claimed: Vec<Claimed> = rows.into_iter().map(Claimed::from).collect();
-    claimed.sort_unstable_by_key(|c| c.id);
-    Ok(claimed)
+/// What a lane asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// The destination.
+    pub destination: &'a str,
+    /// Who takes the leases.
+    pub worker: Uuid,
+    /// Messages at most.
+    pub limit: u16,
+    /// How many of them may be retries. The other places are kept for fresh messages. If `limit` is 1 and a retry is
+    /// allowed, fresh and old take turns by chance.
+    pub retries: u16,
+    /// The hard end of the leases.
+    pub lease: Duration,
+    /// Where to begin to look.
+    pub from: Floor,
 }
 
-/// A claimed row, with the server's intervals still in seconds.
-struct Row {
-    id: i64,
-    lease: i64,
-    kind: String,
-    transaction_id: String,
-    record_id: Uuid,
-    action_id: Uuid,
-    attempt: i32,
-    redelivery: i32,
-    refused_for: Option<f64>,
-    initiator_id: String,
-    initiator_scopes: Vec<String>,
-    traceparent: Option<String>,
+/// Where a claim begins to look: behind it lies what was taken already.
+///
+/// A hint. What was accepted by a slow transaction, or given back with an early date, can lie behind a floor: look from
+/// the start ([`Floor::default`]) now and then. Without a floor each claim would walk over all entries of taken messages
+/// that a long transaction elsewhere keeps from being cleaned up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Floor {
+    /// Fresh messages: positions above this.
+    pub position: i64,
+    /// Retries: due after this.
+    pub due_after: OffsetDateTime,
 }
 
-impl From<Row> for Claimed {
-    fn from(r: Row) -> Self {
-        Self {
-            id: r.id,
-            lease: r.lease,
-            kind: r.kind,
-            transaction_id: r.transaction_id,
-            record_id: r.record_id,
-            action_id: r.action_id,
-            attempt: r.attempt,
-            redelivery: r.redelivery,
-            refused_for: r.refused_for.map(|s| Duration::from_secs_f64(s.max(0.0))),
-            initiator_id: r.initiator_id,
-            initiator_scopes: r.initiator_scopes,
-            traceparent: r.traceparent,
-        }
+impl Default for Floor {
+    fn default() -> Self {
+        Self { position: 0, due_after: OffsetDateTime::UNIX_EPOCH }
     }
 }
 
-/// What a rescue found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rescued {
-    /// Given back to be tried again at once.
-    pub retrying: usize,
-    /// Over the limit: a message that kills its worker must not kill them all.
-    pub dead: usize,
+/// Places behind the last one taken that are looked at again: more than what concurrent transactions take before they
+/// commit.
+const POSITION_SLACK: i64 = 500;
+/// The same for retries, in the time that a settlement may take to commit.
+const DUE_SLACK: Duration = Duration::from_secs(30);
+
+/// Messages taken, and what the destination's state is.
+#[derive(Debug)]
+pub struct Batch {
+    /// The messages, in order of acceptance.
+    pub messages: Vec<Claimed>,
+    /// Whether the circuit is closed and nothing has failed lately.
+    pub clean: bool,
+    /// When the destination may be asked again, if it may not be sent to now: its circuit is open or its rate is spent.
+    pub wait: Option<Duration>,
+    /// Where the next claim should begin.
+    pub next: Floor,
 }
 
-/// Takes back every lease whose hard end has passed or whose worker's heartbeat is older than two intervals.
-/// A message that was rescued `max_rescues` times already becomes `dead`.
-pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<Rescued> {
-    let states = sqlx::query_scalar!(
+/// Leases up to `limit` messages: due retries first, but no more than allowed, then fresh ones in order of their
+/// positions. Nothing of a paused destination; one message, the probe, where an open circuit's time has come; no more
+/// than the rate limit leaves.
+pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch> {
+    let rows = sqlx::query_as!(
+        Row,
         r#"
-        with lost as materialized (
-            select m.id, m.lease_holder
-            from outbox_message m
-            left join worker w on w.id = m.lease_holder
-            where m.state = 'delivering'
-              and (m.lease_until <= now() or w.id is null or w.heartbeat_at <= now() - 2 * w.interval)
-            order by m.id
-            for no key update of m skip locked
-        ), freed as (
+        with locked as materialized (
+            -- only where the claim has to write down what it takes: others read without waiting
+            select d.name, d.paused_at, d.circuit, d.circuit_failures, d.circuit_probe_at, d.rate_limit,
+                   least(greatest(d.rate_limit, 1), d.rate_tokens + d.rate_limit
+                       * greatest(extract(epoch from clock_timestamp() - d.rate_at), 0)::float8) as tokens
+            from destination d
+            where d.name = $1 and d.paused_at is null and (d.rate_limit is not null or d.circuit <> 'closed')
+            for no key update
+        ), state as materialized (
+            select * from locked
+            union all
+            select d.name, d.paused_at, d.circuit, d.circuit_failures, d.circuit_probe_at, null, null
+            from destination d
+            where d.name = $1 and not exists (select from locked)
+        ), gate as materialized (
+            select s.*, case when s.paused_at is not null then 0
+                             when s.tokens < 1 then 0
+                             when s.circuit = 'closed' then least(coalesce(floor(s.tokens)::int, $3::int), $3::int)
+                             when s.circuit_probe_at <= clock_timestamp() then 1
+                             else 0 end as room
+            from state s
+        ), coin as materialized (
+            select $3::int = 1 and random() < 0.5 as fresh_first
+        ), due as materialized (
+            select id, true as old from outbox_message
+            where destination = $1 and state = 'retrying' and available_at > $6 and available_at <= now()
+              and (select room from gate) > 0
+            order by available_at, id
+            limit $4::int
+            for no key update skip locked
+        ), fresh as materialized (
+            select id, false as old from outbox_message
+            where destination = $1 and state = 'queued' and position > $7
+              and (select room from gate) > 0
+            order by position
+            limit $3::int
+            for no key update skip locked
+        ), picked as materialized (
+            select * from due where not (select fresh_first from coin)
+            union all
+            select * from fresh
+            union all
+            select * from due where (select fresh_first from coin)
+            limit (select room from gate)
+        ), taken as (
             update outbox_message m
-            set state = case when m.rescues >= $1 then 'dead' else 'retrying' end::message_state,
-                rescues = m.rescues + 1, available_at = now(), last_status = null, last_error = 'lease-expired',
-                lease_holder = null, lease_until = null
-            from lost
-            where m.id = lost.id
-            returning m.id, m.attempt, m.destination, m.lease, lost.lease_holder as worker_id, m.state
-        ), logged as (
-            insert into outbox_attempt (message_id, attempt, outcome, destination, error, lease, worker_id)
-            select id, attempt, 'lease_expired', destination, 'lease-expired', lease, worker_id from freed
+            set state = 'delivering', attempt = attempt + 1, lease = nextval('outbox_lease'),
+                lease_holder = $2, lease_until = now() + make_interval(secs => $5)
+            from picked
+            where m.id = picked.id
+            returning m.id, m.position, m.lease, m.kind, m.transaction_id, m.record_id, m.action_id, m.attempt, m.redelivery,
+                      extract(epoch from now() - m.refused_since)::float8 as refused_for,
+                      m.initiator_id, m.initiator_scopes, m.traceparent, picked.old
+        ), noted as (
+            update destination d
+            set rate_tokens = case when g.tokens is null then d.rate_tokens else g.tokens - (select count(*) from picked) end,
+                rate_at = case when g.tokens is null then d.rate_at else clock_timestamp() end,
+                circuit = case when d.circuit = 'closed' then d.circuit else 'half_open' end,
+                circuit_since = case when d.circuit = 'open' then clock_timestamp() else d.circuit_since end,
+                circuit_probe_at = case when d.circuit <> 'closed' then clock_timestamp() + make_interval(secs => $5) end
+            from gate g
+            where d.name = g.name and (g.tokens is not null or g.circuit <> 'closed') and exists (select from picked)
         )
-        select state::text as "state!" from freed
+        select g.circuit = 'closed' and g.circuit_failures = 0 as "clean!", g.circuit <> 'closed' as "probe!", now() as "now!",
+               case when g.paused_at is not null then null
+                    when g.circuit <> 'closed' then extract(epoch from g.circuit_probe_at - clock_timestamp())
+                    when g.tokens < 1 then (1 - g.tokens) / g.rate_limit end::float8 as wait,
+               t.id as "id?", t.position as "position?", t.lease as "lease?", t.kind as "kind?",
+               t.transaction_id as "transaction_id?", t.record_id as "record_id?", t.action_id as "action_id?",
+               t.attempt as "attempt?", t.redelivery as "redelivery?", t.refused_for as "refused_for?",
+               t.initiator_id as "initiator_id?", t.initiator_scopes as "initiator_scopes?", t.traceparent as "traceparent?",
+               t.old as "old?"
+        from gate g left join taken t on true
         "#,
-        max_rescues
+        ask.destination,
+        ask.worker,
+        i32::from(ask.limit),
+        i32::from(ask.retries.min(ask.limit)),
+        ask.lease.as_secs_f64(),
+        ask.from.due_after,
+        ask.from.position,
     )
     .fetch_all(conn)
     .await?;
-    let dead = states.iter().filter(|s| *s == "dead").count();
-    Ok(Rescued { retrying: states.len() - dead, dead })
+    Ok(batch(ask, rows))
+}
+
+fn batch(ask: &Ask<'_>, rows: Vec<Row>) -> Batch {
+    let clean = rows.first().is_none_or(|r| r.clean);
+    let now = rows.first().map(|r| r.now);
+    let wait = rows.first().and_then(|r| r.wait).map(|s| Duration::from_secs_f64(s.max(0.0)));
+    let mut messages: Vec<Claimed> = rows.into_iter().filter_map(Row::message).collect();
+    messages.sort_unstable_by_key(|c| c.id);
+    let mut next = ask.from;
+    if let Some(last) = messages.iter().filter(|m| !m.old).map(|m| m.position).max() {
+        next.position = next.position.max(last - POSITION_SLACK);
+    }
+    let old = messages.iter().filter(|m| m.old).count();
+    if let Some(now) =
+        now.filter(|_| wait.is_none() && ask.retries > 0 && old < usize::from(ask.retries) && ask.limit > 1)
+    {
+        // All that was due is taken.
+        next.due_after = next.due_after.max(now - DUE_SLACK);
+    }
+    let wait = wait.filter(|_| messages.is_empty());
+    Batch { messages, clean, wait, next }
+}
+
+/// The gate's state, and a claimed row if there is one, with the server's intervals still in seconds.
+struct Row {
+    clean: bool,
+    probe: bool,
+    now: OffsetDateTime,
+    wait: Option<f64>,
+    id: Option<i64>,
+    position: Option<i64>,
+    lease: Option<i64>,
+    kind: Option<String>,
+    transaction_id: Option<String>,
+    record_id: Option<Uuid>,
+    action_id: Option<Uuid>,
+    attempt: Option<i32>,
+    redelivery: Option<i32>,
+    refused_for: Option<f64>,
+    initiator_id: Option<String>,
+    initiator_scopes: Option<Vec<String>>,
+    traceparent: Option<String>,
+    old: Option<bool>,
+}
+
+impl Row {
+    /// `None` if the row tells of the gate only.
+    fn message(self) -> Option<Claimed> {
+        Some(Claimed {
+            id: self.id?,
+            position: self.position?,
+            lease: self.lease?,
+            kind: self.kind?,
+            transaction_id: self.transaction_id?,
+            record_id: self.record_id?,
+            action_id: self.action_id?,
+            attempt: self.attempt?,
+            redelivery: self.redelivery?,
+            refused_for: self.refused_for.map(|s| Duration::from_secs_f64(s.max(0.0))),
+            initiator_id: self.initiator_id?,
+            initiator_scopes: self.initiator_scopes?,
+            traceparent: self.traceparent,
+            old: self.old?,
+            probe: self.probe,
+        })
+    }
 }

@@ -6,6 +6,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::Claimed;
+use super::promote::{Freed, promote};
 
 /// How a delivery ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,14 +61,22 @@ pub async fn complete(conn: &mut PgConnection, worker: Uuid, settlements: &[Sett
     let (finished, put_back): (Vec<&Settlement>, Vec<&Settlement>) =
         settlements.iter().partition(|s| s.outcome == Outcome::Delivered);
     let mut settled = Vec::with_capacity(settlements.len());
+    let mut freed = Vec::new();
     if !put_back.is_empty() {
-        settled.extend(return_to_queue(conn, worker, &put_back).await?);
+        for back in return_to_queue(conn, worker, &put_back).await? {
+            settled.push(back.id);
+            if back.skipped {
+                freed.push(Freed { record_id: back.record_id, destination: back.destination });
+            }
+        }
     }
     if !finished.is_empty() {
-        let done = finish(conn, worker, &finished).await?;
-        promote(conn, &done).await?;
-        settled.extend(done.iter().map(|d| d.id));
+        for done in finish(conn, worker, &finished).await? {
+            settled.push(done.id);
+            freed.push(done.into());
+        }
     }
+    promote(conn, &freed).await?;
     Ok(settled)
 }
 
@@ -98,14 +107,29 @@ pub async fn finish_unleased(conn: &mut PgConnection, action_id: Uuid, kind: &st
     )
     .fetch_all(&mut *conn)
     .await?;
-    promote(conn, &done).await?;
-    Ok(done.len())
+    let count = done.len();
+    let freed: Vec<Freed> = done.into_iter().map(Freed::from).collect();
+    promote(conn, &freed).await?;
+    Ok(count)
 }
 
 struct Finished {
     id: i64,
     destination: String,
     record_id: Uuid,
+}
+
+impl From<Finished> for Freed {
+    fn from(done: Finished) -> Self {
+        Self { record_id: done.record_id, destination: done.destination }
+    }
+}
+
+struct Back {
+    id: i64,
+    destination: String,
+    record_id: Uuid,
+    skipped: bool,
 }
 
 /// Moves messages to the history. Rows are locked in the order of ids before they are deleted.
@@ -148,42 +172,8 @@ async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> 
     .await
 }
 
-/// Unblocks the next message of each record and destination that has just lost its first. A statement of its
-/// own: it must see what was added while [`finish`] waited for a row.
-async fn promote(conn: &mut PgConnection, done: &[Finished]) -> sqlx::Result<()> {
-    if done.is_empty() {
-        return Ok(());
-    }
-    let records: Vec<Uuid> = done.iter().map(|d| d.record_id).collect();
-    let destinations: Vec<&str> = done.iter().map(|d| d.destination.as_str()).collect();
-    sqlx::query!(
-        r#"
-        with next as materialized (
-            select n.id
-            from (select distinct * from unnest($1::uuid[], $2::text[]) as k (record_id, destination)) k
-            cross join lateral (
-                select m.id, m.state from outbox_message m
-                where m.record_id = k.record_id and m.destination = k.destination
-                order by m.id
-                limit 1
-            ) n
-            where n.state = 'blocked'
-            order by n.id
-        )
-        update outbox_message m set state = 'queued', available_at = now()
-        from next
-        where m.id = next.id and m.state = 'blocked'
-        "#,
-        &records,
-        &destinations as &[&str],
-    )
-    .execute(conn)
-    .await
-    .map(drop)
-}
-
 /// Gives messages back to the queue with the attempt that failed, or lays them to rest.
-async fn return_to_queue(conn: &mut PgConnection, worker: Uuid, back: &[&Settlement]) -> sqlx::Result<Vec<i64>> {
+async fn return_to_queue(conn: &mut PgConnection, worker: Uuid, back: &[&Settlement]) -> sqlx::Result<Vec<Back>> {
     let ids: Vec<i64> = back.iter().map(|s| s.id).collect();
     let leases: Vec<i64> = back.iter().map(|s| s.lease).collect();
     let outcomes: Vec<&str> = back.iter().map(|s| word(&s.outcome)).collect();
@@ -192,35 +182,38 @@ async fn return_to_queue(conn: &mut PgConnection, worker: Uuid, back: &[&Settlem
     let errors: Vec<Option<&str>> = back.iter().map(|s| s.error).collect();
     let refused: Vec<bool> = back.iter().map(|s| s.refused).collect();
     let durations: Vec<Option<f64>> = back.iter().map(|s| s.duration.map(|d| d.as_secs_f64())).collect();
-    sqlx::query_scalar!(
+    sqlx::query_as!(
+        Back,
         r#"
         with told as materialized (
-            select m.id, t.outcome, t.delay, t.status, t.error, t.refused, t.duration
+            select m.id, t.outcome, t.delay, t.status, t.error, t.refused, t.duration, d.on_dead
             from unnest($1::bigint[], $2::bigint[], $3::text[], $4::float8[], $5::smallint[], $6::text[], $7::bool[], $8::float8[])
                  as t (id, lease, outcome, delay, status, error, refused, duration)
             join outbox_message m on m.id = t.id and m.lease = t.lease and m.state = 'delivering'
+            left join destination d on d.name = m.destination
             order by m.id
             for no key update of m
         ), back as (
             update outbox_message m
             set state = case when told.outcome = 'dead' then 'dead' else 'retrying' end::message_state,
+                skipped = told.outcome = 'dead' and coalesce(told.on_dead = 'skip', false),
                 attempt = m.attempt - (told.outcome = 'released')::int,
                 available_at = now() + make_interval(secs => told.delay),
                 refused_since = case when told.outcome = 'released' then m.refused_since
                                      when told.refused then coalesce(m.refused_since, now()) end,
-                last_status = case when told.outcome = 'released' then m.last_status else told.status end,
+                last_status = case when told.outcome = 'released' then coalesce(told.status, m.last_status) else told.status end,
                 last_error = case when told.outcome = 'released' then m.last_error else told.error end,
                 lease_holder = null, lease_until = null
             from told
             where m.id = told.id
-            returning m.id, m.lease, m.destination, m.attempt + (told.outcome = 'released')::int as attempt,
+            returning m.id, m.lease, m.destination, m.record_id, m.skipped, m.attempt + (told.outcome = 'released')::int as attempt,
                       told.outcome, told.status, told.error, told.duration
         ), logged as (
             insert into outbox_attempt (message_id, attempt, outcome, destination, status, error, duration, lease, worker_id)
             select id, attempt, outcome::attempt_outcome, destination, status, error, make_interval(secs => duration), lease, $9
             from back
         )
-        select id as "id!" from back
+        select id as "id!", destination as "destination!", record_id as "record_id!", skipped as "skipped!" from back
         "#,
         &ids,
         &leases,

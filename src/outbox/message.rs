@@ -101,6 +101,8 @@ pub struct Queued {
 pub struct Claimed {
     /// The message.
     pub id: i64,
+    /// Its place in the queue.
+    pub position: i64,
     /// The fencing number.
     pub lease: i64,
     /// The consequence.
@@ -123,4 +125,8 @@ pub struct Claimed {
     pub initiator_scopes: Vec<String>,
     /// W3C trace context of the request.
     pub traceparent: Option<String>,
+    /// Whether it was tried or given back before.
+    pub old: bool,
+    /// Whether it is the probe of a circuit that is not closed.
+    pub probe: bool,
 }

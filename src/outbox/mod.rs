@@ -14,8 +14,9 @@
 //! | `enqueue`, inside the transaction of the domain | nothing → `queued` or `blocked` |
 //! | `claim`, by a dispatcher | `queued`, due `retrying` → `delivering`, with a new fencing number |
 //! | `complete`, by the holder of that number | `delivering` → `delivered`, `retrying`, `dead`, or back as if never claimed |
-//! | `complete`, in the same transaction | the next `blocked` → `queued` |
-//! | `claim::rescue`, by any instance | `delivering` of a dead or late worker → `retrying`, or `dead` past the limit |
+//! | `complete`, `rescue`, in the same transaction | the next `blocked` → `queued` |
+//! | `breaker`, by a lane, and `claim` | a destination's circuit |
+//! | `rescue`, by any instance | `delivering` of a dead or late worker → `retrying`, or `dead` past the limit |
 //!
 //! Promises: a message is delivered at least once and its id never changes (P4); the messages of one
 //! record reach one destination in order (P5), held by a unique index and not by the claim; a worker
@@ -25,6 +26,7 @@
 //!
 //! Locks are taken in the order of ids. Time is the database's.
 
+pub mod breaker;
 pub mod claim;
 pub mod complete;
 pub mod destination;
@@ -32,6 +34,9 @@ pub mod enqueue;
 pub mod history;
 pub mod message;
 pub mod partitions;
+pub mod pressure;
+mod promote;
+pub mod rescue;
 pub mod retry;
 pub mod worker;
 

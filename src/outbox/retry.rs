@@ -5,7 +5,10 @@
 //! | 2xx | delivered |
 //! | none (connect, TLS, timeout, broken answer), 408, 425, 429, 5xx | retry |
 //! | 401, 409 | retry for 15 minutes without a break, then dead |
+//! | 410 | given back unburnt; whoever settles it pauses the destination |
 //! | any other | dead at once |
+//!
+//! A destination's own `retry_on` and `dead_on` come first, for any answer but 2xx.
 //!
 //! The delay before attempt n + 1 is uniform in 0 ..= min(cap, base · 2^(n-1)) ("full jitter"): 1 s doubling
 //! to 15 min by default. `Retry-After` can only ever delay: the longer of the two is taken, up to an hour.
@@ -25,6 +28,10 @@ pub struct Policy {
     pub max_attempts: Option<u32>,
     /// How long 401 and 409 are retried.
     pub refusal_patience: Duration,
+    /// Statuses that are retried here, whatever the table says.
+    pub retry_on: Vec<u16>,
+    /// Statuses that are final here, whatever the table says.
+    pub dead_on: Vec<u16>,
 }
 
 impl Default for Policy {
@@ -34,12 +41,17 @@ impl Default for Policy {
             cap: Duration::from_mins(15),
             max_attempts: None,
             refusal_patience: Duration::from_mins(15),
+            retry_on: Vec::new(),
+            dead_on: Vec::new(),
         }
     }
 }
 
 /// The longest delay that a `Retry-After` can ask for.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+
+/// "This endpoint is gone": the destination is paused, its messages wait unburnt.
+pub const GONE: u16 = 410;
 
 /// What came of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +74,9 @@ pub enum Answer {
 pub fn decide(policy: &Policy, answer: Answer, attempt: u32, refused_for: Option<Duration>, jitter: f64) -> Outcome {
     let hint = match answer {
         Answer::Status { code: 200..=299, .. } => return Outcome::Delivered,
+        Answer::Status { code, .. } if policy.dead_on.contains(&code) => return Outcome::Dead,
+        Answer::Status { code, retry_after } if policy.retry_on.contains(&code) => retry_after,
+        Answer::Status { code: GONE, .. } => return Outcome::Released(Duration::ZERO),
         Answer::Status { code: 401 | 409, retry_after } => {
             if refused_for.unwrap_or_default() >= policy.refusal_patience {
                 return Outcome::Dead;
@@ -82,6 +97,11 @@ pub fn decide(policy: &Policy, answer: Answer, attempt: u32, refused_for: Option
 /// Whether an answer is a refusal that may pass: the peer may not know our key yet, or works on the twin.
 pub fn is_refusal(answer: Answer) -> bool {
     matches!(answer, Answer::Status { code: 401 | 409, .. })
+}
+
+/// Whether an exchange speaks for the destination's health: any whole answer but 5xx does.
+pub fn is_healthy(answer: Answer) -> bool {
+    !matches!(answer, Answer::Transport | Answer::Status { code: 500..=599, .. })
 }
 
 /// Upper bound of the delay after the given attempt.
@@ -108,6 +128,7 @@ mod tests {
                 401 | 408 | 409 | 425 | 429 | 500..=599 => {
                     assert_eq!(outcome, Outcome::Retry(Duration::from_millis(500)), "{code}");
                 }
+                410 => assert_eq!(outcome, Outcome::Released(Duration::ZERO)),
                 _ => assert_eq!(outcome, Outcome::Dead, "{code}"),
             }
         }
@@ -147,6 +168,21 @@ mod tests {
             assert!(is_refusal(status(code)));
         }
         assert!(!is_refusal(status(500)));
+    }
+
+    #[test]
+    fn a_destination_may_say_what_its_answers_mean() {
+        let policy = Policy { retry_on: vec![404, 410], dead_on: vec![501, 200], ..Policy::default() };
+        let of = |code| decide(&policy, status(code), 1, None, 0.0);
+        assert_eq!([of(404), of(410)], [Outcome::Retry(Duration::ZERO), Outcome::Retry(Duration::ZERO)]);
+        assert_eq!([of(501), of(200)], [Outcome::Dead, Outcome::Delivered]);
+    }
+
+    #[test]
+    fn any_whole_answer_but_a_server_error_speaks_for_the_destination() {
+        assert!([200, 400, 404, 429, 499].into_iter().all(|code| is_healthy(status(code))));
+        assert!([500, 503, 599].into_iter().all(|code| !is_healthy(status(code))));
+        assert!(!is_healthy(Answer::Transport));
     }
 
     #[test]

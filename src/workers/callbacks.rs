@@ -3,7 +3,8 @@
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Context, periodic};
+use super::Context;
+use crate::periodic;
 use crate::records::commands::{self, CommandError};
 
 /// Registrations looked at in one turn.

@@ -2,8 +2,9 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, periodic};
+use super::Context;
 use crate::outbox::worker;
+use crate::periodic;
 
 /// The first beat makes the worker known.
 pub(super) async fn first(context: &Context) -> sqlx::Result<()> {

@@ -16,12 +16,13 @@
 
 pub mod answer;
 pub mod callbacks;
+mod deliver;
 pub mod delivery;
 pub mod dispatcher;
 mod heartbeat;
 pub mod housekeeping;
+pub mod lane;
 pub mod payload;
-mod periodic;
 pub mod rescuer;
 mod settle;
 
@@ -35,7 +36,6 @@ use uuid::Uuid;
 
 use crate::auth::Minter;
 use crate::outbox::destination::Definition;
-use crate::outbox::retry::Policy;
 use crate::wakeup::Wakeup;
 
 /// A destination with everything that this process needs to reach it.
@@ -45,12 +45,6 @@ pub struct Destination {
     pub definition: Definition,
     /// The audience of its tokens.
     pub audience: String,
-    /// The deadline of an exchange, from the first byte sent to the last one read.
-    pub timeout: Duration,
-    /// Hard end of a lease; longer than `timeout`.
-    pub lease: Duration,
-    /// When to try again.
-    pub policy: Policy,
 }
 
 /// How this process delivers.
@@ -68,6 +62,8 @@ pub struct Settings {
     pub callback_deadline: Duration,
     /// How often overdue callbacks are looked for.
     pub callback_check: Duration,
+    /// Days that finished messages and attempts are kept.
+    pub retention_days: u16,
 }
 
 impl Default for Settings {
@@ -79,6 +75,7 @@ impl Default for Settings {
             max_rescues: 20,
             callback_deadline: Duration::from_hours(1),
             callback_check: Duration::from_secs(15),
+            retention_days: 90,
         }
     }
 }
@@ -111,23 +108,20 @@ pub struct Stop {
 
 /// Starts every loop on `tasks`. They end after `stop.soft`, at the latest soon after `stop.hard`.
 /// The first heartbeat is written before this returns: no lease is taken in the name of an unknown worker.
-pub async fn spawn_all(tasks: &mut JoinSet<()>, context: &Context, stop: &Stop) -> sqlx::Result<()> {
+pub async fn spawn_all(
+    tasks: &mut JoinSet<()>,
+    context: &Context,
+    destinations: dispatcher::Destinations,
+    stop: &Stop,
+) -> sqlx::Result<()> {
     let alive = CancellationToken::new();
     heartbeat::first(context).await?;
-    let mut lanes = JoinSet::new();
-    for destination in &context.settings.destinations {
-        let lane = dispatcher::Lane::new(context.clone(), destination.clone());
-        lanes.spawn(lane.run(stop.clone()));
-    }
     // The heart beats as long as a lane holds leases.
     tasks.spawn(heartbeat::run(context.clone(), alive.clone()));
-    let soft = stop.soft.clone();
+    let lanes = dispatcher::run(context.clone(), destinations, stop.clone());
     tasks.spawn(async move {
-        tokio::select! {
-            () = soft.cancelled() => while lanes.join_next().await.is_some() {},
-            // Only a panic ends a lane early. The process ends then, and others rescue what it held.
-            Some(_) = lanes.join_next() => {}
-        }
+        // If it ends early the process ends too, and others rescue what it held.
+        lanes.await;
         alive.cancel();
     });
     tasks.spawn(rescuer::run(context.clone(), stop.soft.clone()));

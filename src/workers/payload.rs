@@ -9,9 +9,9 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::outbox::destination::Protocol;
+use crate::outbox::destination::Format;
 use crate::outbox::{Claimed, Effect};
-use crate::records::fhir::{Declaration, DeclarationError, Form, Stamp};
+use crate::records::fhir::{self, Declaration, DeclarationError, Stamp};
 use crate::records::model::{ActionKind, ActionStatus, Status};
 use crate::records::queries::Source;
 
@@ -67,28 +67,28 @@ struct Action<'a> {
 }
 
 /// The path after the destination's URL.
-pub fn path(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Event => "",
-        Protocol::EventRegistration => "/event-registration",
+pub fn path(format: Format) -> &'static str {
+    match format {
+        Format::OpencrvsEventRegistration => "/event-registration",
+        _ => "",
     }
 }
 
 /// Renders a message.
 pub fn render(
-    protocol: Protocol,
+    format: Format,
     message: &Claimed,
     source: &Source,
     declaration: Option<String>,
 ) -> Result<Vec<u8>, PayloadError> {
     let stamped = declaration.map(|text| stamp(&text, source)).transpose()?;
-    match (protocol, stamped) {
-        (Protocol::EventRegistration, Some((Form::Bundle, text))) => Ok(text.into_bytes()),
+    match (format, stamped) {
+        (Format::OpencrvsEventRegistration, Some((fhir::Form::Bundle, text))) => Ok(text.into_bytes()),
         (_, stamped) => envelope(message, source, stamped.map(|(_, text)| text)),
     }
 }
 
-fn stamp(text: &str, source: &Source) -> Result<(Form, String), PayloadError> {
+fn stamp(text: &str, source: &Source) -> Result<(fhir::Form, String), PayloadError> {
     let declaration = Declaration::parse(text)?;
     let stamp = Stamp {
         record_id: source.record_id,

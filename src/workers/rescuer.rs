@@ -2,9 +2,10 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, periodic};
+use super::Context;
 use crate::metrics;
-use crate::outbox::claim::{self, Rescued};
+use crate::outbox::rescue::{Rescued, rescue};
+use crate::periodic;
 
 /// Rescues until stopped.
 pub async fn run(context: Context, stop: CancellationToken) {
@@ -14,8 +15,9 @@ pub async fn run(context: Context, stop: CancellationToken) {
 
 /// Rescues once.
 pub async fn run_once(context: &Context) -> sqlx::Result<Rescued> {
-    let mut conn = context.db.acquire().await?;
-    let rescued = claim::rescue(&mut conn, context.settings.max_rescues).await?;
+    let mut tx = context.db.begin().await?;
+    let rescued = rescue(&mut tx, context.settings.max_rescues).await?;
+    tx.commit().await?;
     if rescued != Rescued::default() {
         metrics::rescued(rescued.retrying + rescued.dead);
         context.wakeup.wake();

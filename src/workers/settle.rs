@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::{Context, Destination};
 use crate::metrics;
+use crate::outbox::breaker::{self, Change, Pulse};
 use crate::outbox::complete::{self, Outcome, Settlement};
+use crate::outbox::destination;
+use crate::outbox::retry::GONE;
 use crate::records::commands::{Answer, CommandError, Standing, receive_answer};
 
 /// A delivery that ended, and what the peer said about the record, if its protocol lets it say something.
@@ -14,14 +17,29 @@ pub(super) struct Ended {
     pub settlement: Settlement,
     pub action_id: uuid::Uuid,
     pub answer: Option<Answer>,
+    /// What the exchange says of the destination's health; `None` if there was none.
+    pub healthy: Option<bool>,
+    /// Whether it was the probe of a circuit that is not closed.
+    pub probe: bool,
+}
+
+impl Ended {
+    pub(super) fn without_exchange(settlement: Settlement, action_id: uuid::Uuid, probe: bool) -> Self {
+        Self { settlement, action_id, answer: None, healthy: None, probe }
+    }
 }
 
 /// Tries of one settlement. If all fail the lease runs out and the message is sent again.
 const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Settles deliveries, whatever it takes within reason.
-pub(super) async fn settle(context: &Context, destination: &Destination, ended: Vec<Ended>) {
+/// Settles deliveries, whatever it takes within reason. `clean`: the circuit was closed and without failures when last seen.
+pub(super) async fn settle(context: &Context, destination: &Destination, ended: Vec<Ended>, clean: bool) {
+    let mut pulse = Pulse::default();
+    for e in &ended {
+        pulse.note(e.healthy, e.probe);
+    }
+    let gone = ended.iter().any(|e| e.settlement.status == Some(GONE) && is_released(&e.settlement));
     let (with_answer, plain): (Vec<Ended>, Vec<Ended>) = ended.into_iter().partition(|e| e.answer.is_some());
     let plain: Vec<Settlement> = plain.into_iter().map(|e| e.settlement).collect();
     if !plain.is_empty() {
@@ -29,6 +47,46 @@ pub(super) async fn settle(context: &Context, destination: &Destination, ended: 
     }
     for one in with_answer {
         insist(|| settle_answer(context, destination, &one)).await;
+    }
+    if pulse.failures > 0 || pulse.probe_unused || (pulse.answered && !clean) {
+        note_health(context, destination, pulse).await;
+    }
+    if gone {
+        pause(context, destination).await;
+    }
+}
+
+fn is_released(settlement: &Settlement) -> bool {
+    matches!(settlement.outcome, Outcome::Released(_))
+}
+
+/// After the settlement and not with it: its row is one for all instances, and is not to be held during a commit.
+async fn note_health(context: &Context, destination: &Destination, pulse: Pulse) {
+    let name = &destination.definition.name;
+    let noted = async {
+        let mut conn = context.db.acquire().await?;
+        breaker::note(&mut conn, name, pulse).await
+    };
+    match noted.await {
+        Ok(Some(Change::Opened)) => tracing::error!(destination = %name, "too many failures in a row; circuit open"),
+        Ok(Some(Change::Closed)) => tracing::info!(destination = %name, "answered again; circuit closed"),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%error, destination = %name, "the circuit could not be noted"),
+    }
+}
+
+/// 410: whoever runs the destination says that it is gone. Its messages wait for an operator.
+async fn pause(context: &Context, destination: &Destination) {
+    let name = &destination.definition.name;
+    let paused = async {
+        let mut conn = context.db.acquire().await?;
+        destination::pause(&mut conn, name, "crvs-outbox", "it answered 410 Gone").await
+    };
+    match paused.await {
+        Ok(true) => tracing::error!(destination = %name, "answered 410 Gone; paused until an operator resumes it"),
+        Ok(false) => {}
+        // The next 410 tries again.
+        Err(error) => tracing::warn!(%error, destination = %name, "could not be paused"),
     }
 }
 

@@ -176,8 +176,8 @@ async fn a_dead_and_a_hanging_destination_delay_no_other() {
             let search = destination(settings, "search");
             search.definition.url = hanging;
             search.definition.concurrency = 2;
-            search.timeout = Duration::from_mins(1);
-            search.lease = Duration::from_mins(2);
+            search.definition.timeout = Duration::from_mins(1);
+            search.definition.lease = Duration::from_mins(2);
         }),
     })
     .await;

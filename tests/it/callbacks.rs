@@ -48,7 +48,7 @@ where
     let app = TestApp::with(by_hand(move |settings| {
         let country = destination(settings, "country-config");
         country.definition.url = url;
-        country.timeout = Duration::from_secs(1);
+        country.definition.timeout = Duration::from_secs(1);
     }))
     .await;
     known.set(app.base.clone()).unwrap();

@@ -65,7 +65,7 @@ async fn a_verdict_in_the_answer_to_a_superseded_request_finishes_its_message_an
         let app = TestApp::with(by_hand(move |settings| {
             let country = destination(settings, "country-config");
             country.definition.url = url;
-            country.timeout = PATIENCE;
+            country.definition.timeout = PATIENCE;
         }))
         .await;
         let birth = app.register_birth("superseded").await;

@@ -32,14 +32,14 @@ impl Site {
         let mut text = format!("stop_seconds = 1\n{settings}\n");
         writeln!(text, "[tokens]\nsigning_key_file = \"{}\"", crate::harness::key_file().display()).unwrap();
         text += "[workers]\nheartbeat_ms = 200\npoll_ms = 200\n";
-        for (name, effects, protocol) in [
-            ("country-config", r#""validation""#, "event-registration"),
-            ("everything", r#""search", "audit", "metrics", "notification""#, "event"),
+        for (name, effects, format) in [
+            ("country-config", r#""validation""#, "opencrvs-event-registration"),
+            ("everything", r#""search", "audit", "metrics", "notification""#, "cloudevents"),
         ] {
             let peer = peers.uri();
             writeln!(
             text,
-                "[[destinations]]\nname = \"{name}\"\nurl = \"{peer}/{name}\"\neffects = [{effects}]\nprotocol = \"{protocol}\"\nretry_base_ms = 50\n"
+                "[[destinations]]\nname = \"{name}\"\nurl = \"{peer}/{name}\"\neffects = [{effects}]\nformat = \"{format}\"\nretry_base_ms = 50\n"
             ).unwrap();
         }
         let name = format!("crvs-outbox-crash-{}-{}.toml", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));

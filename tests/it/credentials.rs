@@ -142,8 +142,8 @@ async fn a_busy_queue(app: &TestApp, look: impl AsyncFn()) -> Vec<Submitted> {
         let error = ResponseTemplate::new(503).set_body_string(words).insert_header("x-why", words);
         Mock::given(path(format!("/{name}"))).respond_with(error).up_to_n_times(2).mount(&app.peers).await;
     }
-    let gone = ResponseTemplate::new(410).set_body_json(json!({ "error": words }));
-    Mock::given(path("/audit")).respond_with(gone).up_to_n_times(1).mount(&app.peers).await;
+    let refused = ResponseTemplate::new(422).set_body_json(json!({ "error": words }));
+    Mock::given(path("/audit")).respond_with(refused).up_to_n_times(1).mount(&app.peers).await;
     let births = vec![app.register_birth("private-1").await, app.register_birth("private-2").await];
     look().await;
     app.drain().await;

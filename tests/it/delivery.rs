@@ -41,7 +41,7 @@ async fn every_answer_has_its_consequence() {
         (404, "dead"),
         (408, "retrying"),
         (409, "retrying"),
-        (410, "dead"),
+        (410, "retrying"),
         (422, "dead"),
         (425, "retrying"),
         (429, "retrying"),
@@ -147,7 +147,7 @@ async fn with_search_at(url: String, workers: bool) -> TestApp {
         change: Box::new(move |settings| {
             let search = settings.workers.destinations.iter_mut().find(|d| d.definition.name == "search").unwrap();
             search.definition.url = url;
-            search.timeout = Duration::from_millis(400);
+            search.definition.timeout = Duration::from_millis(400);
         }),
     })
     .await
@@ -208,7 +208,7 @@ async fn a_hanging_destination_delays_no_other_and_no_transaction_is_open_meanwh
         change: Box::new(move |settings| {
             let search = settings.workers.destinations.iter_mut().find(|d| d.definition.name == "search").unwrap();
             search.definition.url = hanging;
-            search.timeout = PATIENCE;
+            search.definition.timeout = PATIENCE;
         }),
     })
     .await;

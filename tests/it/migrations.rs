@@ -1,17 +1,17 @@
 //! P3 across deployments: instances that start at once, in any order and of any age agree on the schema, on the
 //! destinations and on the partitions, and no message is lost by it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crvs_outbox::app::{App, Halves};
 use crvs_outbox::config::Settings;
 use crvs_outbox::db;
-use crvs_outbox::outbox::{claim, enqueue, partitions};
+use crvs_outbox::outbox::{enqueue, partitions};
 use sqlx::{Connection as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::harness::{PATIENCE, TestApp, birth, empty_database, message, settings};
+use crate::harness::{PATIENCE, TestApp, birth, empty_database, message, settings, take};
 
 /// Starts another instance on the database of `app`, with other settings, and stops it.
 async fn another_instance(app: &TestApp, change: impl FnOnce(&mut Settings)) {
@@ -112,7 +112,7 @@ async fn a_destination_gone_from_the_configuration_is_disabled_and_keeps_its_mes
 
     another_instance(&app, |_| {}).await;
     assert_eq!(enabled(&app).await, ["audit", "country-config", "metrics", "notification", "search"]);
-    let claimed = claim::claim(&mut conn, "search", Uuid::now_v7(), 8, Duration::from_mins(1)).await.unwrap();
+    let claimed = take(&mut conn, "search", Uuid::now_v7(), 8).await;
     assert_eq!(claimed.iter().map(|m| m.id).collect::<Vec<_>>(), [kept[0].id], "it was kept");
     app.done_with_leftovers().await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crvs_outbox::auth::Signer;
 use crvs_outbox::config::Settings;
 use crvs_outbox::workers::Destination;
-use crvs_outbox::workers::dispatcher::Lane;
+use crvs_outbox::workers::lane::Lane;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -98,8 +98,8 @@ pub(crate) fn reset(stream: TcpStream) {
 pub(crate) fn by_hand(change: impl FnOnce(&mut Settings) + Send + 'static) -> Setup {
     let change = move |settings: &mut Settings| {
         for destination in &mut settings.workers.destinations {
-            destination.policy.base = Duration::from_hours(24);
-            destination.policy.cap = Duration::from_hours(24);
+            destination.definition.policy.base = Duration::from_hours(24);
+            destination.definition.policy.cap = Duration::from_hours(24);
         }
         change(settings);
     };
@@ -134,7 +134,7 @@ impl TestApp {
     pub(crate) fn lane(&self, destination: &str) -> Lane {
         let context = self.app().context.clone();
         let found = context.settings.destinations.iter().find(|d| d.definition.name == destination).cloned();
-        Lane::new(context, found.unwrap())
+        Lane::of(context, found.unwrap())
     }
 }
 

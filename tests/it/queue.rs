@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crvs_outbox::outbox::claim::{self, Rescued};
 use crvs_outbox::outbox::complete::{Outcome, Settlement, complete, finish_unleased};
+use crvs_outbox::outbox::rescue::Rescued;
 use crvs_outbox::outbox::{Claimed, MessageState, enqueue, worker};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::harness::{PATIENCE, TestApp, message};
+use crate::harness::{PATIENCE, TestApp, message, take};
 
 const HOUR: Duration = Duration::from_hours(1);
 
@@ -23,7 +23,7 @@ async fn live_worker(app: &TestApp) -> Uuid {
 }
 
 async fn claim_all(db: &PgPool, worker: Uuid) -> Vec<Claimed> {
-    claim::claim(&mut db.acquire().await.unwrap(), "search", worker, 100, HOUR).await.unwrap()
+    take(&mut db.acquire().await.unwrap(), "search", worker, 100).await
 }
 
 async fn settle(db: &PgPool, worker: Uuid, message: &Claimed, outcome: Outcome) -> bool {
@@ -249,7 +249,7 @@ async fn a_release_burns_no_attempt_and_retries_get_at_most_half_of_a_claim() {
     for n in 0..8 {
         enqueue_one(&mut app.db.acquire().await.unwrap(), Uuid::now_v7(), &format!("fresh {n}")).await;
     }
-    let claimed = claim::claim(&mut app.db.acquire().await.unwrap(), "search", me, 6, HOUR).await.unwrap();
+    let claimed = take(&mut app.db.acquire().await.unwrap(), "search", me, 6).await;
     let fresh = claimed.iter().filter(|m| m.transaction_id.starts_with("fresh")).count();
     assert_eq!((claimed.len(), fresh), (6, 3));
     app.done_with_leftovers_of_nobody().await;
@@ -265,7 +265,7 @@ async fn a_lane_with_one_free_slot_at_a_time_starves_neither_retries_nor_fresh_m
     app.execute("update outbox_message set state = 'retrying' where id % 2 = 0").await;
     let mut first_half = Vec::new();
     for _ in 0..20 {
-        let claimed = claim::claim(&mut app.db.acquire().await.unwrap(), "search", me, 1, HOUR).await.unwrap();
+        let claimed = take(&mut app.db.acquire().await.unwrap(), "search", me, 1).await;
         assert_eq!(claimed.len(), 1, "there is always something");
         first_half.push(claimed[0].id % 2 == 0);
     }
@@ -330,7 +330,7 @@ async fn a_claim_reads_its_partial_indexes_in_order() {
     .await;
     for (query, index) in [
         (
-            "select id from outbox_message where destination = 'search' and state = 'queued' order by id limit 100 for no key update skip locked",
+            "select id from outbox_message where destination = 'search' and state = 'queued' order by position limit 100 for no key update skip locked",
             "outbox_message_queued",
         ),
         (

@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crvs_outbox::db;
-use crvs_outbox::outbox::claim::{self, Rescued};
 use crvs_outbox::outbox::complete::{Outcome, Settlement, complete, finish_unleased};
-use crvs_outbox::outbox::destination::{self, Auth, Definition, Protocol};
+use crvs_outbox::outbox::destination::{self, Auth, Definition};
+use crvs_outbox::outbox::rescue::{Rescued, rescue};
 use crvs_outbox::outbox::{Claimed, Effect, MessageState, NewMessage, enqueue, worker};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::harness::{PATIENCE, new_database};
+use crate::harness::{PATIENCE, new_database, take};
 
 const HOUR: Duration = Duration::from_hours(1);
 const SEARCH: &str = "search";
@@ -25,10 +25,10 @@ async fn queue() -> PgPool {
     let search = Definition {
         name: SEARCH.to_owned(),
         url: "http://nowhere".to_owned(),
-        protocol: Protocol::Event,
         effects: vec![Effect::Search, Effect::Validation, Effect::Webhook],
         auth: Auth::None,
         concurrency: 4,
+        ..Definition::default()
     };
     destination::apply(&mut db.acquire().await.unwrap(), &[search]).await.unwrap();
     db
@@ -60,7 +60,7 @@ async fn live_worker(db: &PgPool) -> Uuid {
 }
 
 async fn claim(db: &PgPool, worker: Uuid, limit: u16) -> Vec<Claimed> {
-    claim::claim(&mut db.acquire().await.unwrap(), SEARCH, worker, limit, HOUR).await.unwrap()
+    take(&mut db.acquire().await.unwrap(), SEARCH, worker, limit).await
 }
 
 async fn settle(db: &PgPool, worker: Uuid, settlements: &[Settlement]) -> Vec<i64> {
@@ -176,7 +176,7 @@ async fn a_lost_lease_changes_not_a_byte_whatever_it_says() {
     put(&mut conn, record, "two").await;
     let lost = claim(&db, old, 1).await.remove(0);
     worker::retire(&mut conn, old).await.unwrap();
-    assert_eq!(claim::rescue(&mut conn, 20).await.unwrap(), Rescued { retrying: 1, dead: 0 });
+    assert_eq!(rescue(&mut conn, 20).await.unwrap(), Rescued { retrying: 1, dead: 0 });
     assert_fenced(&db, old, &lost).await;
     let held = claim(&db, new, 1).await.remove(0);
     assert_eq!((held.id, held.attempt), (lost.id, 2));
@@ -219,14 +219,14 @@ async fn a_lease_ends_at_its_hard_end_though_its_worker_lives_and_each_rescue_is
     put(&mut conn, Uuid::now_v7(), "in time").await;
     let late = claim(&db, me, 1).await.remove(0);
     assert_eq!(claim(&db, me, 1).await.len(), 1);
-    let nothing = claim::rescue(&mut conn, 20).await.unwrap();
+    let nothing = rescue(&mut conn, 20).await.unwrap();
     assert_eq!(nothing, Rescued::default(), "a living worker's leases are left alone");
     sqlx::query("update outbox_message set lease_until = now() where id = $1")
         .bind(late.id)
         .execute(&db)
         .await
         .unwrap();
-    assert_eq!(claim::rescue(&mut conn, 20).await.unwrap(), Rescued { retrying: 1, dead: 0 });
+    assert_eq!(rescue(&mut conn, 20).await.unwrap(), Rescued { retrying: 1, dead: 0 });
     let written: (i64, i32, String, i64, Uuid) =
         sqlx::query_as("select message_id, attempt, outcome::text, lease, worker_id from outbox_attempt")
             .fetch_one(&db)
@@ -285,7 +285,7 @@ fn claim_statement() -> &'static str {
     source.split_once("r#\"").unwrap().1.split_once("\"#").unwrap().0
 }
 
-const THE_CLAIM: &str = "the_claim('search', 100::int, '00000000-0000-0000-0000-000000000000', 60)";
+const THE_CLAIM: &str = "the_claim('search', '00000000-0000-0000-0000-000000000000', 100, 50, 60, '-infinity', 0)";
 
 /// The plan of the code's own claim on a connection that has made it often, as a worker's has.
 async fn plan_of_claim(conn: &mut PgConnection) -> String {

@@ -37,8 +37,8 @@ async fn changed(
             settings.listen = api;
             for destination in &mut settings.workers.destinations {
                 destination.definition.url = format!("http://{sandbox}/{}", destination.definition.name);
-                destination.policy.base = Duration::from_millis(20);
-                destination.policy.cap = Duration::from_millis(200);
+                destination.definition.policy.base = Duration::from_millis(20);
+                destination.definition.policy.cap = Duration::from_millis(200);
             }
             settings.workers.poll = Duration::from_millis(50);
             change(settings);

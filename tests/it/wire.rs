@@ -18,7 +18,7 @@ async fn at(url: String) -> TestApp {
     TestApp::with(by_hand(move |settings| {
         for destination in &mut settings.workers.destinations {
             destination.definition.url.clone_from(&url);
-            destination.timeout = DEADLINE;
+            destination.definition.timeout = DEADLINE;
         }
     }))
     .await
@@ -142,7 +142,7 @@ async fn no_transaction_is_open_and_no_connection_is_held_during_an_exchange() {
     let app = TestApp::with(by_hand(move |settings| {
         let country = destination(settings, "country-config");
         country.definition.url = url;
-        country.timeout = PATIENCE;
+        country.definition.timeout = PATIENCE;
     }))
     .await;
     app.register_birth("nothing-open").await;

@@ -8,6 +8,7 @@ mod cluster;
 mod inputs;
 mod invariants;
 mod process;
+mod queue;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -15,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use crvs_outbox::app::{App, Halves};
 use crvs_outbox::config::{File, Settings};
-use crvs_outbox::outbox::{claim, worker};
-use crvs_outbox::workers::dispatcher::Lane;
+use crvs_outbox::outbox::rescue::{self, Rescued};
+use crvs_outbox::outbox::worker;
+use crvs_outbox::workers::lane::Lane;
 use crvs_outbox::{db, records};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -30,6 +32,7 @@ pub(crate) use cluster::{empty_database, key_file, new_database};
 pub(crate) use inputs::{birth, expired_token, flat, message, user_token};
 pub(crate) use invariants::assert_invariants;
 pub(crate) use process::Process;
+pub(crate) use queue::{ask, batch, take};
 
 /// The audience of the service in tests.
 pub(crate) const GATEWAY: &str = "opencrvs:gateway-user";
@@ -74,16 +77,16 @@ pub(crate) fn settings(url: String, peers: &str) -> Settings {
         "listen = \"127.0.0.1:0\"\ninternal_addr = \"127.0.0.1:0\"\nconnections = 8\nstop_seconds = 5\n[tokens]\nsigning_key_file = \"{}\"\n",
         key_file.display()
     );
-    for (name, effect, protocol) in [
-        ("country-config", "validation", "event-registration"),
-        ("search", "search", "event"),
-        ("audit", "audit", "event"),
-        ("metrics", "metrics", "event"),
-        ("notification", "notification", "event"),
+    for (name, effect, format) in [
+        ("country-config", "validation", "opencrvs-event-registration"),
+        ("search", "search", "cloudevents"),
+        ("audit", "audit", "cloudevents"),
+        ("metrics", "metrics", "cloudevents"),
+        ("notification", "notification", "cloudevents"),
     ] {
         writeln!(
             text,
-            "[[destinations]]\nname = \"{name}\"\nurl = \"{peers}/{name}\"\neffects = [\"{effect}\"]\nprotocol = \"{protocol}\"\ntimeout_ms = 2000\n"
+            "[[destinations]]\nname = \"{name}\"\nurl = \"{peers}/{name}\"\neffects = [\"{effect}\"]\nformat = \"{format}\"\ntimeout_ms = 2000\nbreaker_failures = 0\n"
         ).unwrap();
     }
     toml::from_str::<File>(&text).unwrap().settings(url).unwrap()
@@ -252,21 +255,26 @@ impl TestApp {
     /// Delivers everything that is due, until nothing is.
     pub(crate) async fn drain(&self) {
         let context = self.app().context.clone();
+        let deadline = Instant::now() + PATIENCE * 3;
         loop {
             let before = self.due().await;
             if before == 0 {
                 return;
             }
+            assert!(Instant::now() < deadline, "{before} messages are due and stay so");
             for destination in &context.settings.destinations {
-                Lane::new(context.clone(), destination.clone()).run_until_idle().await;
+                Lane::of(context.clone(), destination.clone()).run_until_idle().await;
             }
         }
     }
 
     /// Messages that could be claimed now.
     pub(crate) async fn due(&self) -> i64 {
-        self.count("select count(*) from outbox_message where state = 'queued' or (state = 'retrying' and available_at <= now())")
-            .await
+        self.count(
+            "select count(*) from outbox_message m join destination d on d.name = m.destination
+             where d.paused_at is null and (m.state = 'queued' or (m.state = 'retrying' and m.available_at <= now()))",
+        )
+        .await
     }
 
     /// Makes every retry due now, as if its time had come.
@@ -281,9 +289,11 @@ impl TestApp {
     }
 
     /// Takes lost leases back.
-    pub(crate) async fn rescue(&self) -> claim::Rescued {
-        let mut conn = self.db.acquire().await.unwrap();
-        claim::rescue(&mut conn, self.app().context.settings.max_rescues).await.unwrap()
+    pub(crate) async fn rescue(&self) -> Rescued {
+        let mut tx = self.db.begin().await.unwrap();
+        let rescued = rescue::rescue(&mut tx, self.app().context.settings.max_rescues).await.unwrap();
+        tx.commit().await.unwrap();
+        rescued
     }
 
     /// A count.

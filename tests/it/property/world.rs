@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crvs_outbox::outbox::complete::{Outcome as Ending, Settlement, complete};
-use crvs_outbox::outbox::destination::{self, Auth, Definition, Protocol};
-use crvs_outbox::outbox::{Claimed, Effect, claim, worker};
+use crvs_outbox::outbox::destination::{self, Auth, Breaker, Definition, Format};
+use crvs_outbox::outbox::rescue::rescue;
+use crvs_outbox::outbox::{Claimed, Effect, worker};
 use crvs_outbox::records::commands::{self, Access, Act, Answer, CommandError, Decision, Outcome, Standing, Verdict};
 use crvs_outbox::records::model::Step as Move;
 use crvs_outbox::{db, samples};
@@ -15,14 +16,14 @@ use uuid::Uuid;
 use super::inputs::{accepts, answer, attachments_of, ending, initiator, record_of, rejects, stands, submission};
 use super::model::Model;
 use super::{How, Step};
-use crate::harness::{assert_invariants, new_database};
+use crate::harness::{assert_invariants, new_database, take};
 
-const DESTINATIONS: [(&str, Effect, Protocol); 5] = [
-    ("country-config", Effect::Validation, Protocol::EventRegistration),
-    ("search", Effect::Search, Protocol::Event),
-    ("audit", Effect::Audit, Protocol::Event),
-    ("metrics", Effect::Metrics, Protocol::Event),
-    ("notification", Effect::Notification, Protocol::Event),
+const DESTINATIONS: [(&str, Effect, Format); 5] = [
+    ("country-config", Effect::Validation, Format::OpencrvsEventRegistration),
+    ("search", Effect::Search, Format::Cloudevents),
+    ("audit", Effect::Audit, Format::Cloudevents),
+    ("metrics", Effect::Metrics, Format::Cloudevents),
+    ("notification", Effect::Notification, Format::Cloudevents),
 ];
 
 /// A lease that a worker believes to hold.
@@ -48,13 +49,15 @@ impl World {
         let db = db::pool(&new_database().await, 3).await.unwrap();
         let definitions: Vec<Definition> = DESTINATIONS
             .iter()
-            .map(|(name, effect, protocol)| Definition {
+            .map(|(name, effect, format)| Definition {
                 name: (*name).to_owned(),
                 url: "http://nowhere".to_owned(),
-                protocol: *protocol,
+                format: *format,
                 effects: vec![*effect],
                 auth: Auth::None,
                 concurrency: 3,
+                breaker: Breaker { failures: 0, ..Breaker::default() },
+                ..Definition::default()
             })
             .collect();
         let mut conn = db.acquire().await.unwrap();
@@ -212,7 +215,7 @@ impl World {
         let (name, _, _) = DESTINATIONS[usize::from(destination) % DESTINATIONS.len()];
         let id = self.workers[usize::from(worker)].id;
         let mut conn = self.db.acquire().await.unwrap();
-        let claimed = claim::claim(&mut conn, name, id, 3, Duration::from_hours(1)).await.unwrap();
+        let claimed = take(&mut conn, name, id, 3).await;
         drop(conn);
         for message in claimed {
             if self.model.leases.insert(message.id, message.lease).is_some()
@@ -293,7 +296,7 @@ impl World {
     /// Whatever is not `delivering` any more has lost its lease.
     async fn rescue(&mut self) {
         let mut conn = self.db.acquire().await.unwrap();
-        claim::rescue(&mut conn, 1000).await.unwrap();
+        rescue(&mut conn, 1000).await.unwrap();
         let leased: Vec<i64> = sqlx::query_scalar("select id from outbox_message where state = 'delivering'")
             .fetch_all(&mut *conn)
             .await

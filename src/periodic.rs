@@ -9,7 +9,7 @@ use crate::metrics;
 
 /// Calls `run_once` now and then every `every`, give or take a tenth so that instances do not march in step, until
 /// stopped. A failure is logged and counted, and the next turn comes: maintenance never ends the process.
-pub(super) async fn run<T, E, F>(
+pub(crate) async fn run<T, E, F>(
     name: &'static str,
     every: Duration,
     stop: CancellationToken,
@@ -36,6 +36,6 @@ pub(super) async fn run<T, E, F>(
 }
 
 /// `every` give or take a tenth.
-pub(super) fn jittered(every: Duration) -> Duration {
+pub(crate) fn jittered(every: Duration) -> Duration {
     every.mul_f64(0.9 + 0.2 * rand::random::<f64>())
 }

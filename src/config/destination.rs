@@ -1,0 +1,161 @@
+//! A destination of the file, checked.
+
+use std::time::Duration;
+
+use super::file::DestinationEntry;
+use super::is_word;
+use crate::outbox::Effect;
+use crate::outbox::destination::{Auth, Breaker, Definition, Format, LEASE_MARGIN};
+use crate::outbox::retry::Policy;
+use crate::workers;
+
+/// Adds everything that is wrong with it to `wrong`, and returns it only if nothing is.
+pub(super) fn checked(entry: &DestinationEntry, wrong: &mut Vec<String>) -> Option<workers::Destination> {
+    let before = wrong.len();
+    let mut say = |text: &str| wrong.push(format!("destination {}: {text}", entry.name));
+    if !is_word(&entry.name, 1, 63) {
+        say("its name is 1 to 63 of a-z 0-9 - and begins with a letter");
+    }
+    if let Some(text) = url_fault(&entry.url) {
+        say(text);
+    }
+    for text in subscription_faults(entry).into_iter().chain(number_faults(entry)) {
+        say(text);
+    }
+    if wrong.len() > before {
+        return None;
+    }
+    Some(workers::Destination {
+        definition: definition(entry),
+        audience: entry.audience.clone().unwrap_or_else(|| entry.name.clone()),
+    })
+}
+
+fn url_fault(url: &str) -> Option<&'static str> {
+    match reqwest::Url::parse(url) {
+        Ok(url) if !matches!(url.scheme(), "http" | "https") => Some("its url is neither http nor https"),
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            Some("its url holds credentials: they would be shown to everybody who reads the table destination")
+        }
+        Ok(url) if url.query().is_some() || url.fragment().is_some() => Some("its url has a query or a fragment"),
+        Ok(_) => None,
+        Err(_) => Some("its url is none"),
+    }
+}
+
+fn subscription_faults(entry: &DestinationEntry) -> Vec<&'static str> {
+    let validates = entry.effects.contains(&Effect::Validation);
+    let registers = entry.format == Format::OpencrvsEventRegistration;
+    let rules = [
+        (!entry.effects.is_empty(), "it has no effects"),
+        (
+            validates == registers && !(validates && entry.effects.len() > 1),
+            "format \"opencrvs-event-registration\" is for effects = [\"validation\"], and for nothing else",
+        ),
+        (
+            !(entry.effects.contains(&Effect::Webhook) && entry.auth == Auth::Token),
+            "a webhook is a third party and gets no token: auth = \"none\"",
+        ),
+    ];
+    broken(&rules)
+}
+
+fn number_faults(entry: &DestinationEntry) -> Vec<&'static str> {
+    let statuses = || entry.retry_on.iter().chain(&entry.dead_on);
+    let rules = [
+        (
+            entry.concurrency > 0 && entry.batch > 0 && entry.timeout_ms > 0 && entry.retry_base_ms > 0,
+            "concurrency, batch, timeout_ms and retry_base_ms are at least 1",
+        ),
+        (entry.retry_cap_ms >= entry.retry_base_ms, "retry_cap_ms is less than retry_base_ms"),
+        (entry.lease_ms.is_none_or(|lease| lease > entry.timeout_ms), "lease_ms is not more than timeout_ms"),
+        (entry.max_attempts != Some(0), "max_attempts is at least 1"),
+        (
+            entry.breaker_base_ms > 0 && entry.breaker_cap_ms >= entry.breaker_base_ms,
+            "breaker_base_ms is at least 1 and no more than breaker_cap_ms",
+        ),
+        (
+            statuses().all(|code| (300..=599).contains(code)),
+            "retry_on and dead_on hold statuses from 300 to 599: any 2xx is success",
+        ),
+        (
+            !entry.retry_on.iter().any(|code| entry.dead_on.contains(code)),
+            "a status is both in retry_on and in dead_on",
+        ),
+        (
+            entry.rate_limit.is_none_or(|rate| rate.is_finite() && (0.001..=1_000_000.0).contains(&rate)),
+            "rate_limit is 0.001 to 1000000 requests per second",
+        ),
+    ];
+    broken(&rules)
+}
+
+fn broken(rules: &[(bool, &'static str)]) -> Vec<&'static str> {
+    rules.iter().filter(|(holds, _)| !holds).map(|(_, text)| *text).collect()
+}
+
+fn definition(entry: &DestinationEntry) -> Definition {
+    let timeout = Duration::from_millis(entry.timeout_ms);
+    Definition {
+        name: entry.name.clone(),
+        url: entry.url.clone(),
+        format: entry.format,
+        effects: entry.effects.clone(),
+        auth: entry.auth,
+        concurrency: entry.concurrency,
+        batch: entry.batch,
+        timeout,
+        lease: entry.lease_ms.map_or(timeout + LEASE_MARGIN, Duration::from_millis),
+        policy: Policy {
+            base: Duration::from_millis(entry.retry_base_ms),
+            cap: Duration::from_millis(entry.retry_cap_ms),
+            max_attempts: entry.max_attempts,
+            retry_on: entry.retry_on.clone(),
+            dead_on: entry.dead_on.clone(),
+            ..Policy::default()
+        },
+        on_dead: entry.on_dead,
+        backpressure: entry.backpressure,
+        rate_limit: entry.rate_limit,
+        breaker: Breaker {
+            failures: entry.breaker_failures,
+            base: Duration::from_millis(entry.breaker_base_ms),
+            cap: Duration::from_millis(entry.breaker_cap_ms),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ConfigError, File};
+
+    fn faults(lines: &str) -> Vec<String> {
+        let text = format!("[[destinations]]\nname = \"a\"\nurl = \"http://a\"\n{lines}");
+        match toml::from_str::<File>(&text).unwrap().settings("postgres:///x".to_owned()) {
+            Ok(_) => Vec::new(),
+            Err(ConfigError::Invalid(wrong)) => wrong,
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_destination_that_could_lose_a_verdict_or_give_a_token_away_is_refused() {
+        let one = |lines: &str| faults(lines).is_empty();
+        assert!(one("format = \"opencrvs-event-registration\"\neffects = [\"validation\"]"));
+        assert!(!one("format = \"opencrvs-event-registration\"\neffects = [\"validation\", \"search\"]"));
+        assert!(!one("format = \"opencrvs-event-registration\"\neffects = [\"search\"]"));
+        assert!(!one("effects = [\"validation\"]"));
+        assert!(!one("effects = [\"webhook\"]"));
+        assert!(one("effects = [\"webhook\"]\nauth = \"none\""));
+        assert!(!one("effects = [\"search\"]\naudience = \"opencrvs:gateway-user\""));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_said_all_at_once() {
+        let lines = "effects = [\"search\"]\nlease_ms = 15000\nretry_on = [200]\ndead_on = [503]\nrate_limit = 0.0
+                     max_attempts = 0\nbreaker_base_ms = 0\nbatch = 0";
+        assert_eq!(faults(lines).len(), 6);
+        assert_eq!(faults("effects = [\"search\"]\nretry_on = [404]\ndead_on = [404]").len(), 1);
+        assert!(faults("effects = [\"search\"]\nlease_ms = 15001\nretry_on = [404]\nrate_limit = 0.5").is_empty());
+    }
+}

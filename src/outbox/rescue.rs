@@ -1,0 +1,77 @@
+//! Leases: taking messages back from the dead.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::MessageState;
+use super::promote::{Freed, promote};
+
+/// What a rescue found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rescued {
+    /// Given back to be tried again at once.
+    pub retrying: usize,
+    /// Over the limit: a message that kills its worker must not kill them all.
+    pub dead: usize,
+}
+
+/// Takes back every lease whose hard end has passed or whose worker's heartbeat is older than two intervals, in the
+/// caller's transaction. A message that was rescued `max_rescues` times already becomes `dead`.
+pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<Rescued> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"
+        with lost as materialized (
+            select m.id, m.lease, m.lease_holder
+            from outbox_message m
+            left join worker w on w.id = m.lease_holder
+            where m.state = 'delivering'
+              and (m.lease_until <= now() or w.id is null or w.heartbeat_at <= now() - 2 * w.interval)
+        ), held as materialized (
+            -- the fence: one that was settled and claimed anew since we looked has another number
+            select m.id, lost.lease_holder, coalesce(d.on_dead = 'skip', false) as may_skip
+            from outbox_message m
+            join lost on lost.id = m.id and lost.lease = m.lease
+            left join destination d on d.name = m.destination
+            where m.state = 'delivering'
+            order by m.id
+            for no key update of m skip locked
+        ), freed as (
+            update outbox_message m
+            set state = case when m.rescues >= $1 then 'dead' else 'retrying' end::message_state,
+                skipped = m.rescues >= $1 and held.may_skip,
+                rescues = m.rescues + 1, available_at = now(), last_status = null, last_error = 'lease-expired',
+                lease_holder = null, lease_until = null
+            from held
+            where m.id = held.id
+            returning m.id, m.attempt, m.destination, m.record_id, m.lease, held.lease_holder as worker_id, m.state, m.skipped
+        ), logged as (
+            insert into outbox_attempt (message_id, attempt, outcome, destination, error, lease, worker_id)
+            select id, attempt, 'lease_expired', destination, 'lease-expired', lease, worker_id from freed
+        )
+        select destination as "destination!", record_id as "record_id!", state as "state!: MessageState", skipped as "skipped!"
+        from freed
+        "#,
+        max_rescues
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let dead = rows.iter().filter(|r| r.state == MessageState::Dead).count();
+    let rescued = Rescued { retrying: rows.len() - dead, dead };
+    let aside: Vec<Freed> = rows.into_iter().filter(|r| r.skipped).map(Freed::from).collect();
+    promote(conn, &aside).await?;
+    Ok(rescued)
+}
+
+struct Row {
+    destination: String,
+    record_id: Uuid,
+    state: MessageState,
+    skipped: bool,
+}
+
+impl From<Row> for Freed {
+    fn from(row: Row) -> Self {
+        Self { record_id: row.record_id, destination: row.destination }
+    }
+}

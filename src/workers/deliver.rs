@@ -1,0 +1,139 @@
+//! One message: rendered, sent, judged. Says what should become of it; writes nothing.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+
+use super::settle::Ended;
+use super::{Context, Destination, delivery, payload};
+use crate::auth::SignerError;
+use crate::outbox::Claimed;
+use crate::outbox::complete::{Outcome, Settlement};
+use crate::outbox::destination::{Auth, Format};
+use crate::outbox::retry::{self, Answer};
+use crate::records::commands::{self, CommandError};
+use crate::records::effects::EVENT_REGISTRATION;
+use crate::records::queries::{self, Source};
+
+/// Why a message was not sent: our own fault, which burns no attempt.
+#[derive(Debug, thiserror::Error)]
+enum NotSent {
+    #[error("its action cannot be read")]
+    NoSource,
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error("it cannot be rendered")]
+    Payload(#[from] payload::PayloadError),
+    #[error("no token could be minted")]
+    Token(#[from] SignerError),
+}
+
+/// Renders, sends and judges one message. The connection is given back before anything is sent (P9).
+pub(super) async fn deliver(
+    context: &Context,
+    destination: &Destination,
+    message: Claimed,
+    source: Option<Source>,
+) -> Ended {
+    let action_id = message.action_id;
+    let asks_verdict = destination.definition.format == Format::OpencrvsEventRegistration;
+    if asks_verdict && message.kind == EVENT_REGISTRATION && source.as_ref().is_some_and(|s| !s.awaited) {
+        // A verdict stands, or the request was superseded: there is nothing left to ask.
+        let settlement = Settlement::without_exchange(&message, Outcome::Delivered);
+        return Ended::without_exchange(settlement, action_id, message.probe);
+    }
+    match prepare(context, destination, &message, source).await {
+        Ok(request) => {
+            let exchange = delivery::exchange(&context.client, request, destination.definition.timeout).await;
+            judge(destination, &message, &exchange)
+        }
+        Err(error) => {
+            tracing::error!(message = message.id, error = &error as &dyn std::error::Error, "not sent");
+            Ended::without_exchange(not_sent(&message, &error), action_id, message.probe)
+        }
+    }
+}
+
+/// Our own fault: given back without burning the attempt, but not to be claimed again at once. What can never be
+/// rendered is dead, where an operator sees it.
+fn not_sent(message: &Claimed, error: &NotSent) -> Settlement {
+    let outcome = match error {
+        NotSent::Payload(_) => Outcome::Dead,
+        NotSent::NoSource | NotSent::Command(_) | NotSent::Database(_) | NotSent::Token(_) => {
+            Outcome::Released(Duration::from_secs(5))
+        }
+    };
+    let error = if outcome == Outcome::Dead { "unrenderable" } else { "not-sent" };
+    Settlement { error: Some(error), ..Settlement::without_exchange(message, outcome) }
+}
+
+async fn prepare(
+    context: &Context,
+    destination: &Destination,
+    message: &Claimed,
+    source: Option<Source>,
+) -> Result<delivery::Request, NotSent> {
+    let source = source.ok_or(NotSent::NoSource)?;
+    let format = destination.definition.format;
+    let declaration = if payload::carries_declaration(&destination.definition.effects) {
+        declaration_of(&context.db, &source).await?
+    } else {
+        None
+    };
+    Ok(delivery::Request {
+        url: format!("{}{}", destination.definition.url.trim_end_matches('/'), payload::path(format)),
+        transaction_id: message.transaction_id.clone(),
+        token: token(context, destination, message)?,
+        traceparent: message.traceparent.clone(),
+        body: payload::render(format, message, &source, declaration)?,
+    })
+}
+
+async fn declaration_of(db: &PgPool, source: &Source) -> Result<Option<String>, NotSent> {
+    let mut conn = db.acquire().await?;
+    Ok(queries::declaration(&mut conn, source.record_id, source.version).await?)
+}
+
+fn token(context: &Context, destination: &Destination, message: &Claimed) -> Result<Option<String>, SignerError> {
+    let audience = &destination.audience;
+    match (destination.definition.auth, destination.definition.format) {
+        (Auth::None, _) => Ok(None),
+        (Auth::Token, Format::OpencrvsEventRegistration) => {
+            context.minter.for_record(&message.initiator_id, message.record_id, message.action_id, audience).map(Some)
+        }
+        (Auth::Token, _) => context
+            .minter
+            .for_delivery(&message.initiator_id, &message.initiator_scopes, audience)
+            .map(|token| Some(token.to_string())),
+    }
+}
+
+/// What becomes of the message after the exchange.
+fn judge(destination: &Destination, message: &Claimed, exchange: &delivery::Exchange) -> Ended {
+    let status = match exchange.answer {
+        Answer::Status { code, .. } => Some(code),
+        Answer::Transport => None,
+    };
+    let attempt = u32::try_from(message.attempt).unwrap_or(u32::MAX);
+    let outcome =
+        retry::decide(&destination.definition.policy, exchange.answer, attempt, message.refused_for, rand::random());
+    let answer = (destination.definition.format == Format::OpencrvsEventRegistration)
+        .then(|| status.map_or(commands::Answer::Nothing, |s| super::answer::read(s, &exchange.body)));
+    Ended {
+        settlement: Settlement {
+            id: message.id,
+            lease: message.lease,
+            outcome,
+            status,
+            error: exchange.error,
+            refused: retry::is_refusal(exchange.answer),
+            duration: Some(exchange.duration),
+        },
+        action_id: message.action_id,
+        answer,
+        healthy: Some(retry::is_healthy(exchange.answer)),
+        probe: message.probe,
+    }
+}
