@@ -12,7 +12,10 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::auth::{KeySource, Minter, Signer, SignerError, Trust, TrustError, Verifier};
+use crate::auth::{
+    KeySource, Minter, PublishedKeys, Signer, SignerError, Trust, TrustError, Verifier, WebhookKey, WebhookKeyError,
+    WebhookPublicKey,
+};
 use crate::config::Settings;
 use crate::db::{self, DbError};
 use crate::handlers::{self, AppState};
@@ -33,6 +36,9 @@ pub enum AppError {
     /// The signing key cannot be used.
     #[error("the signing key cannot be used")]
     Signer(#[from] SignerError),
+    /// A key of the deliveries cannot be used.
+    #[error("the webhook keys cannot be used")]
+    WebhookKey(#[from] WebhookKeyError),
     /// A trusted issuer cannot be used.
     #[error("the trusted issuers cannot be used")]
     Trust(#[from] TrustError),
@@ -157,6 +163,8 @@ struct Parts {
 impl Parts {
     async fn build(settings: &Settings) -> Result<Self, AppError> {
         let signer = Arc::new(Signer::load_or_generate(&settings.signing_key_file)?);
+        let webhook_key = WebhookKey::load_or_generate(&settings.webhook_key_file)?;
+        let keys = Arc::new(published(settings, &signer, &webhook_key)?);
         let minter = Arc::new(Minter::new(Arc::clone(&signer), settings.mint.clone())?);
         let verifier = Arc::new(Verifier::new(trusts(settings, &signer))?);
         let db = db::pool(&settings.database_url, settings.connections).await?;
@@ -171,7 +179,7 @@ impl Parts {
             wakeup: wakeup.clone(),
         };
         let handlers = Arc::new(settings.handlers.clone());
-        Ok(Self { state: AppState { db, verifier, signer, settings: handlers, wakeup }, context })
+        Ok(Self { state: AppState { db, verifier, keys, settings: handlers, wakeup }, context })
     }
 }
 
@@ -185,6 +193,13 @@ fn trusts(settings: &Settings, signer: &Arc<Signer>) -> Vec<Trust> {
     let others = settings.trusted.iter().cloned();
     let others = others.map(|t| Trust { issuer: t.issuer, audiences: t.audiences, keys: t.keys.into() });
     std::iter::once(own).chain(others).collect()
+}
+
+/// Our public keys, and those of the deliveries from before or after a rotation.
+fn published(settings: &Settings, signer: &Signer, key: &WebhookKey) -> Result<PublishedKeys, WebhookKeyError> {
+    let others = settings.webhook_public_keys.iter().map(|path| WebhookPublicKey::from_file(path));
+    let others = others.collect::<Result<Vec<_>, _>>()?;
+    Ok(PublishedKeys::new(signer, std::iter::once(key.public()).chain(&others)))
 }
 
 async fn prepare(db: &PgPool, settings: &Settings) -> Result<(), AppError> {

@@ -9,6 +9,8 @@
 //!   that served before.
 //! - [`Minter`] makes a fresh token at the time of a delivery, with the initiator as subject and
 //!   this service as the actor (RFC 8693), so that no user's token has to be stored.
+//! - Deliveries are signed with a [`WebhookSecret`] or the [`WebhookKey`]; a token signed with the latter is never
+//!   accepted here, though its public half is published beside that of the tokens ([`PublishedKeys`]).
 //! - No token, key or claim value appears in an error text, in a log line or in `Debug` output; the
 //!   one exception is the subject of a [`Principal`], which its `Debug` shows.
 //!
@@ -26,6 +28,7 @@ mod key_file;
 mod keys;
 mod mint;
 mod principal;
+mod published;
 mod refresh;
 mod right;
 mod scopes;
@@ -34,12 +37,15 @@ mod signer;
 #[cfg(test)]
 mod testing;
 mod verify;
+mod webhook;
 
 pub use error::{AuthError, KeyError, TrustError};
 pub use keys::KeySource;
 pub use mint::{MAX_DELIVERY_TTL, MintSettings, Minter};
 pub use principal::{Principal, RecordGrant};
+pub use published::PublishedKeys;
 pub use right::Right;
 pub use scopes::{CONFIRM_REGISTRATION, Flow, REJECT_REGISTRATION, Scopes};
 pub use signer::{Signer, SignerError};
 pub use verify::{Trust, Verifier};
+pub use webhook::{WebhookKey, WebhookKeyError, WebhookPublicKey, WebhookSecret, WebhookSecretError};

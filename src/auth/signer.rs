@@ -123,16 +123,16 @@ impl Signer {
         &self.kid
     }
 
-    /// The public key as a JSON Web Key Set (RFC 7517 section 5).
-    pub fn jwks(&self) -> Value {
-        json!({"keys": [{
+    /// The public key as a JSON Web Key (RFC 7517 section 4, RFC 7518 section 6.3).
+    pub fn jwk(&self) -> Value {
+        json!({
             "kty": "RSA",
             "use": "sig",
             "alg": "RS256",
             "kid": self.kid,
             "n": self.modulus,
             "e": self.exponent,
-        }]})
+        })
     }
 
     /// The public key as a PEM block `PUBLIC KEY` (SPKI, RFC 5280 section 4.1).
@@ -170,7 +170,7 @@ impl Signer {
     }
 }
 
-fn to_pem(tag: &str, der: &[u8]) -> String {
+pub(super) fn to_pem(tag: &str, der: &[u8]) -> String {
     let lines = EncodeConfig::new().set_line_ending(LineEnding::LF);
     pem::encode_config(&Pem::new(tag, der), lines)
 }
@@ -179,7 +179,6 @@ fn to_pem(tag: &str, der: &[u8]) -> String {
 mod tests {
     use std::sync::Barrier;
 
-    use jsonwebtoken::jwk::JwkSet;
     use jsonwebtoken::{Algorithm, Validation};
 
     use super::super::testing::{self, Directory};
@@ -198,10 +197,9 @@ mod tests {
         let header = jsonwebtoken::decode_header(&token).unwrap();
         assert_eq!(header.typ.as_deref(), Some("JWT"));
         assert_eq!(header.kid.as_deref(), Some(signer.kid()));
-        let set: JwkSet = serde_json::from_value(signer.jwks()).unwrap();
-        let jwk = set.find(signer.kid()).unwrap();
+        let jwk: Jwk = serde_json::from_value(signer.jwk()).unwrap();
         for key in
-            [DecodingKey::from_rsa_pem(signer.public_pem().as_bytes()).unwrap(), DecodingKey::from_jwk(jwk).unwrap()]
+            [DecodingKey::from_rsa_pem(signer.public_pem().as_bytes()).unwrap(), DecodingKey::from_jwk(&jwk).unwrap()]
         {
             let data = jsonwebtoken::decode::<Value>(&token, &key, &validation()).unwrap();
             assert_eq!(data.claims["sub"], "user-1");
@@ -211,7 +209,7 @@ mod tests {
     #[test]
     fn the_key_id_is_the_thumbprint_of_the_published_key() {
         let signer = testing::signer();
-        let jwk = &signer.jwks()["keys"][0];
+        let jwk = signer.jwk();
         let text = format!(r#"{{"e":{},"kty":"RSA","n":{}}}"#, jwk["e"], jwk["n"]);
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
         assert_eq!(signer.kid(), testing::base64(digest));

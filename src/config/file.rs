@@ -84,6 +84,11 @@ pub struct TrustedIssuer {
 pub struct Tokens {
     /// RSA private key, PKCS#8 PEM; made at the first start if it is not there.
     pub signing_key_file: PathBuf,
+    /// Ed25519 private key of signed deliveries, PKCS#8 PEM; `webhook-key.pem` beside the other if not given, and made
+    /// at the first start if it is not there.
+    pub webhook_key_file: Option<PathBuf>,
+    /// Ed25519 public keys in PEM that are published too: the previous or the next key of signed deliveries.
+    pub webhook_public_keys: Vec<PathBuf>,
     /// Their `iss`.
     pub issuer: String,
     /// Their `act.sub`.
@@ -100,6 +105,8 @@ impl Default for Tokens {
     fn default() -> Self {
         Self {
             signing_key_file: PathBuf::from("signing-key.pem"),
+            webhook_key_file: None,
+            webhook_public_keys: Vec::new(),
             issuer: "crvs-outbox".to_owned(),
             actor: "crvs-outbox".to_owned(),
             gateway_audience: "opencrvs:gateway-user".to_owned(),

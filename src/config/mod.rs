@@ -5,6 +5,7 @@
 
 mod destination;
 mod file;
+mod secret;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use crate::outbox::pressure::Limits;
 use crate::{handlers, workers};
 
 pub use file::{Backpressure, Callbacks, DestinationEntry, File, Retention, Tokens, TrustedIssuer, Workers};
+pub use secret::{SecretError, SecretSource};
 
 /// Why a configuration is not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,11 @@ impl File {
             },
             pressure_check: Duration::from_millis(self.backpressure.check_ms),
             trusted,
+            webhook_key_file: self
+                .tokens
+                .webhook_key_file
+                .unwrap_or_else(|| self.tokens.signing_key_file.with_file_name("webhook-key.pem")),
+            webhook_public_keys: self.tokens.webhook_public_keys,
             signing_key_file: self.tokens.signing_key_file,
             mint: MintSettings {
                 issuer: self.tokens.issuer,
@@ -203,6 +210,10 @@ pub struct Settings {
     pub trusted: Vec<Trusted>,
     /// Where our private key is.
     pub signing_key_file: PathBuf,
+    /// Where the private key of signed deliveries is.
+    pub webhook_key_file: PathBuf,
+    /// Further public keys that are published with it.
+    pub webhook_public_keys: Vec<PathBuf>,
     /// What our tokens say.
     pub mint: MintSettings,
 }

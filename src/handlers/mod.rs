@@ -27,7 +27,7 @@ use sqlx::PgPool;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
-use crate::auth::{Signer, Verifier};
+use crate::auth::{PublishedKeys, Verifier};
 use crate::records::model::Step;
 use crate::wakeup::Wakeup;
 
@@ -53,8 +53,8 @@ pub struct AppState {
     pub db: PgPool,
     /// Who is calling.
     pub verifier: Arc<Verifier>,
-    /// Whose public keys are shown.
-    pub signer: Arc<Signer>,
+    /// The public keys that are shown.
+    pub keys: Arc<PublishedKeys>,
     /// What clients may send.
     pub settings: Arc<Settings>,
     /// Tells dispatchers of new work.

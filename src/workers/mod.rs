@@ -25,6 +25,7 @@ pub mod lane;
 pub mod payload;
 pub mod rescuer;
 mod settle;
+pub mod signature;
 
 use std::sync::Arc;
 use std::time::Duration;
