@@ -21,6 +21,7 @@ mod queue;
 mod races;
 mod reading;
 mod sandbox;
+mod signing;
 mod submission;
 mod verdicts;
 mod wire;
