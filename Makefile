@@ -10,7 +10,7 @@ SHARED_DATA = /var/lib/crvs-outbox/$(shell printf '%s' '$(CURDIR)/$(DATA)' | sed
 
 .DEFAULT_GOAL := help
 .PHONY: help run test quick fmt lint doc sqlx-data verify-sqlx-data clean-data
-.PHONY: .ensure-postgres .ensure-python .check-fmt .tests
+.PHONY: .ensure-postgres .ensure-python .ensure-pgbouncer .check-fmt .tests
 # The parts of `test` run one after the other, the cheapest failure first.
 .NOTPARALLEL:
 
@@ -20,9 +20,9 @@ help: ## list the targets
 run: .ensure-postgres ## run the demo with a database of its own (ARGS="..." adds arguments)
 	$(CARGO) run --release --locked -- demo $(ARGS)
 
-test: .check-fmt .ensure-postgres .ensure-python lint doc verify-sqlx-data .tests ## all that has to pass before a change is merged
+test: .check-fmt .ensure-postgres .ensure-python .ensure-pgbouncer lint doc verify-sqlx-data .tests ## all that has to pass before a change is merged
 
-quick: .ensure-postgres .ensure-python .tests ## only the tests
+quick: .ensure-postgres .ensure-python .ensure-pgbouncer .tests ## only the tests
 
 fmt: ## format the code
 	$(CARGO) fmt --all
@@ -48,8 +48,11 @@ clean-data: ## delete the demo's database (stop the demo first)
 .ensure-python:
 	@scripts/ensure-python.sh
 
+.ensure-pgbouncer:
+	@scripts/ensure-pgbouncer.sh
+
 .check-fmt:
 	$(CARGO) fmt --all --check
 
-.tests: .ensure-python
+.tests: .ensure-python .ensure-pgbouncer
 	$(CARGO) test --workspace --locked

@@ -344,6 +344,7 @@ fn run_sandbox(args: SandboxArgs) -> Result<(), CliError> {
     let verifier = verifier.transpose()?;
     runtime()?.block_on(async {
         let told = listen_to_signals()?;
+        db::insist_on_sessions(&url).await?;
         let sandbox = Sandbox::bind(db::pool(&url, 8).await?, settings, verifier).await?;
         say(&format!("sandbox on http://{}", sandbox.addr));
         Ok(sandbox.serve(told.stop).await?)

@@ -1,8 +1,9 @@
 //! The database: connections and migrations. The only file that names refinery.
 //!
 //! Connections carry their own limits: a lock is waited for at most [`LOCK_TIMEOUT`], a transaction left idle is
-//! ended by the server. Migrations run one instance at a time, and an older instance starts on a newer schema
-//! (a rolling deployment), since migrations only go forward.
+//! ended by the server. They are said by SQL once connected, since a pooler refuses them at the start of a session;
+//! a pooler that shares sessions is refused before anything else is done. Migrations run one instance at a time, and
+//! an older instance starts on a newer schema (a rolling deployment), since migrations only go forward.
 
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ mod embedded {
 /// How long a statement waits for a lock, a concurrent twin's included.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a connection, or the first answer on it, is waited for.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// The key of the advisory lock that migrations run under.
 const MIGRATION_LOCK: i64 = 0x6372_7673_6f62_7831;
 const MIGRATION_LOCK_PATIENCE: Duration = Duration::from_mins(1);
@@ -34,6 +38,19 @@ pub enum DbError {
     /// The URL is not one, or the server refused.
     #[error("cannot connect to the database")]
     Connect(#[source] sqlx::Error),
+    /// There was no connection, or no answer on it, in time.
+    #[error(
+        "the database gave no connection in time: it cannot be reached, or it or the pooler before it has too few \
+        (docs/operating.md says how many a process takes)"
+    )]
+    NoAnswer,
+    /// A pooler before the server gives transactions or statements of one client to several server processes.
+    #[error(
+        "the pooler before the database shares its server connections between clients, which breaks advisory locks, \
+        LISTEN and prepared statements: set pool_mode = session for this database (PgBouncer), or connect to \
+        PostgreSQL directly"
+    )]
+    SharedSessions,
     /// The server is older than PostgreSQL 15.
     #[error("PostgreSQL 15 or later is needed, the server is version {0}")]
     TooOld(String),
@@ -49,14 +66,23 @@ pub enum DbError {
 }
 
 /// Reads a `postgres://` URL; password, PGPASSFILE and `sslmode=verify-full` work as in libpq.
+///
+/// For [`connect`] and [`pool`], which also say the session's settings: of what a startup packet may hold, PgBouncer
+/// refuses `options` and `extra_float_digits`. The URL's own `options` are sent, so they need a direct connection.
 pub fn options(url: &str) -> Result<PgConnectOptions, DbError> {
     let options: PgConnectOptions = url.parse().map_err(DbError::Connect)?;
-    Ok(options.application_name("crvs-outbox").options([
-        ("lock_timeout", format!("{}ms", LOCK_TIMEOUT.as_millis())),
-        ("idle_in_transaction_session_timeout", "30s".to_owned()),
-        // A plan made while the queue is empty reads and sorts all of it, and would be kept when a backlog comes.
-        ("plan_cache_mode", "force_custom_plan".to_owned()),
-    ]))
+    Ok(options.application_name("crvs-outbox").extra_float_digits(None))
+}
+
+/// Opens one connection, outside any pool.
+pub async fn connect(url: &str) -> Result<PgConnection, DbError> {
+    let options = options(url)?;
+    in_time(async {
+        let mut conn = PgConnection::connect_with(&options).await?;
+        settle_in(&mut conn).await?;
+        Ok(conn)
+    })
+    .await
 }
 
 /// Opens a pool of up to `connections`.
@@ -64,20 +90,71 @@ pub async fn pool(url: &str, connections: u32) -> Result<PgPool, DbError> {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(5))
-        .after_connect(|conn, _| Box::pin(async move { insist_on_durability(conn).await }))
+        .after_connect(|conn, _| Box::pin(settle_in(conn)))
         .connect_with(options(url)?)
         .await
-        .map_err(DbError::Connect)
+        .map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => DbError::NoAnswer,
+            error => DbError::Connect(error),
+        })
+}
+
+/// Says the session's settings, in one round trip.
+async fn settle_in(conn: &mut PgConnection) -> sqlx::Result<()> {
+    let settings = format!(
+        "set lock_timeout = '{lock}ms'; \
+         set idle_in_transaction_session_timeout = '30s'; \
+         set plan_cache_mode = force_custom_plan; \
+         {INSIST_ON_DURABILITY}",
+        lock = LOCK_TIMEOUT.as_millis(),
+    );
+    // The plan: one made while the queue is empty reads and sorts all of it, and would be kept when a backlog comes.
+    conn.execute(sqlx::raw_sql(AssertSqlSafe(settings))).await.map(drop)
 }
 
 /// P1: a server that is set to answer before its WAL is on disk is told otherwise. Stronger settings are left alone.
-async fn insist_on_durability(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query!(
-        "select set_config('synchronous_commit', 'on', false) where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"
-    )
-    .fetch_optional(conn)
-    .await
-    .map(drop)
+const INSIST_ON_DURABILITY: &str = "select set_config('synchronous_commit', 'on', false) \
+    where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')";
+
+async fn in_time<T>(work: impl Future<Output = sqlx::Result<T>>) -> Result<T, DbError> {
+    let done = tokio::time::timeout(CONNECT_TIMEOUT, work).await;
+    done.map_err(|_elapsed| DbError::NoAnswer)?.map_err(DbError::Connect)
+}
+
+/// Refuses a pooler in transaction or statement mode: under one, the two connections that are opened here see the same
+/// server process though both are open, or one of them sees several.
+///
+/// Before any other use of the database, by the simple protocol: in such a mode a prepared statement may meet another
+/// one of the same name, and return its rows. Nothing is set, as it would stay with a process that is somebody else's
+/// next. Direct connections and session mode pass always.
+pub async fn insist_on_sessions(url: &str) -> Result<(), DbError> {
+    let options = options(url)?;
+    let mut connections = [
+        (in_time(PgConnection::connect_with(&options)).await?, None),
+        (in_time(PgConnection::connect_with(&options)).await?, None),
+    ];
+    for turn in TURNS {
+        let (conn, before) = &mut connections[turn];
+        let now = in_time(server_process(conn)).await?;
+        let moved = before.replace(now.clone()).is_some_and(|before| before != now);
+        if moved || connections[1 - turn].1.as_ref() == Some(&now) {
+            return Err(DbError::SharedSessions);
+        }
+    }
+    for (conn, _) in connections {
+        conn.close().await?;
+    }
+    Ok(())
+}
+
+/// Whose turn it is. A pooler that hands out the server used last shows at the first change of turns; one that hands
+/// out the server used longest ago would keep strictly alternating clients apart, and shows where one repeats.
+const TURNS: [usize; 12] = [0, 1, 0, 0, 1, 1, 0, 1, 1, 0, 1, 0];
+
+/// Two servers behind one name may have processes of one number.
+async fn server_process(conn: &mut PgConnection) -> sqlx::Result<String> {
+    let row = sqlx::raw_sql("select pg_backend_pid() || ' of ' || pg_postmaster_start_time()").fetch_one(conn).await?;
+    row.try_get(0)
 }
 
 /// What [`migrate`] did.
@@ -87,9 +164,10 @@ pub struct Migrated {
     pub applied: Vec<String>,
 }
 
-/// Brings the schema up to date. Safe to call from many instances at once.
+/// Brings the schema up to date, if [the sessions are ours](insist_on_sessions). Safe to call from many instances at once.
 pub async fn migrate(url: &str) -> Result<Migrated, DbError> {
-    let mut conn = PgConnection::connect_with(&options(url)?).await.map_err(DbError::Connect)?;
+    insist_on_sessions(url).await?;
+    let mut conn = connect(url).await?;
     check_version(&mut conn).await?;
     lock_migrations(&mut conn).await?;
     let done = embedded::migrations::runner().set_abort_missing(false).run_async(&mut Migrator(&mut conn)).await;

@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
+use sqlx::Executor as _;
 use sqlx::postgres::PgListener;
-use sqlx::{Connection as _, PgConnection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -18,6 +18,13 @@ const CHANNEL: &str = "crvs_outbox";
 /// Wake-ups within this time become one NOTIFY.
 const COALESCE: Duration = Duration::from_millis(5);
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// How long nothing is heard before the connection is asked whether it is still there: one whose other end is gone
+/// without a word (a failover, a firewall) looks like one on which nothing happens.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How long an answer is waited for. A wake-up's connection has one round trip to make, ever.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Wakes dispatchers. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -66,13 +73,14 @@ impl Wakeup {
         url: &str,
         wanted: &mut watch::Receiver<()>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        let mut conn = PgConnection::connect_with(&db::options(url)?).await?;
+        let mut conn = db::connect(url).await?;
         let instance = self.instance.to_string();
         loop {
             wanted.changed().await?;
             tokio::time::sleep(COALESCE).await;
             wanted.mark_unchanged();
-            sqlx::query!(r#"select pg_notify($1, $2) as "sent: ()""#, CHANNEL, instance).execute(&mut conn).await?;
+            let sent = sqlx::query!(r#"select pg_notify($1, $2) as "sent: ()""#, CHANNEL, instance).execute(&mut conn);
+            tokio::time::timeout(ANSWER, sent).await??;
         }
     }
 
@@ -97,8 +105,12 @@ impl Wakeup {
         self.here.send_replace(());
         let instance = self.instance.to_string();
         loop {
+            let Ok(heard) = tokio::time::timeout(SILENCE, listener.try_recv()).await else {
+                tokio::time::timeout(ANSWER, listener.execute("select")).await??;
+                continue;
+            };
             // None: the connection was lost and made again, and what was said in between is lost.
-            let own = listener.try_recv().await?.is_some_and(|n| n.payload() == instance);
+            let own = heard?.is_some_and(|n| n.payload() == instance);
             if !own {
                 self.here.send_replace(());
             }

@@ -16,6 +16,7 @@ mod delivery;
 mod harness;
 mod migrations;
 mod peers;
+mod pgbouncer;
 mod property;
 mod queue;
 mod races;
