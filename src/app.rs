@@ -32,7 +32,7 @@ pub enum AppError {
     Db(#[from] DbError),
     /// A first statement failed.
     #[error("the database failed")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
     /// The signing key cannot be used.
     #[error("the signing key cannot be used")]
     Signer(#[from] SignerError),
@@ -51,6 +51,13 @@ pub enum AppError {
     /// The metrics cannot be recorded.
     #[error("the metrics cannot be recorded")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+impl From<sqlx::Error> for AppError {
+    fn from(error: sqlx::Error) -> Self {
+        let timed_out = matches!(error, sqlx::Error::PoolTimedOut);
+        if timed_out { Self::Db(DbError::NoAnswer) } else { Self::Database(error) }
+    }
 }
 
 /// Which halves run in this process; the tables between them are the interface.
@@ -76,6 +83,8 @@ pub struct App {
     pub public_addr: Option<SocketAddr>,
     /// Where operators reach it.
     pub internal_addr: SocketAddr,
+    /// The API's connections.
+    pub db: PgPool,
     /// What its loops work with, whether they run or not.
     pub context: Context,
     destinations: watch::Sender<Vec<Arc<Destination>>>,
@@ -90,7 +99,7 @@ impl App {
         metrics::install()?;
         let migrated = db::migrate(&settings.database_url).await?;
         tracing::info!(applied = ?migrated.applied, "the schema is up to date");
-        let parts = Parts::build(&settings).await?;
+        let parts = Parts::build(&settings, halves).await?;
         let stop = Stop::default();
         let configured = settings.workers.destinations.iter().cloned().map(Arc::new).collect();
         let destinations = watch::Sender::new(configured);
@@ -104,14 +113,19 @@ impl App {
         let listener = listen(settings.internal_addr).await?;
         let internal_addr = listener.local_addr().unwrap_or(settings.internal_addr);
         tasks.spawn(serve(listener, handlers::internal(parts.state.clone()), stop.clone()));
-        let wakeup = parts.state.wakeup.clone();
-        tasks.spawn(wakeup.clone().announce(settings.database_url.clone(), stop.soft.clone()));
+        if settings.workers.listen {
+            let (wakeup, url) = (parts.state.wakeup.clone(), settings.database_url.clone());
+            tasks.spawn(wakeup.clone().announce(url.clone(), stop.soft.clone()));
+            if halves.workers {
+                tasks.spawn(wakeup.listen(url, stop.soft.clone()));
+            }
+        }
         if halves.workers {
-            tasks.spawn(wakeup.listen(settings.database_url.clone(), stop.soft.clone()));
             workers::spawn_all(&mut tasks, &parts.context, destinations.subscribe(), &stop).await?;
         }
         tracing::info!(?public_addr, %internal_addr, "started");
-        Ok(Self { public_addr, internal_addr, context: parts.context, destinations, stop, grace: settings.stop, tasks })
+        let (db, context) = (parts.state.db, parts.context);
+        Ok(Self { public_addr, internal_addr, db, context, destinations, stop, grace: settings.stop, tasks })
     }
 
     /// Takes over the destinations of a configuration that was read anew; everything else needs a restart. If the
@@ -148,7 +162,8 @@ impl App {
                 self.tasks.shutdown().await;
             }
         }
-        if tokio::time::timeout(LAST_WORDS, self.context.db.close()).await.is_err() {
+        let closed = async { tokio::join!(self.db.close(), self.context.db.close()) };
+        if tokio::time::timeout(LAST_WORDS, closed).await.is_err() {
             tracing::warn!("the connections could not be closed in order");
         }
         tracing::info!("stopped");
@@ -161,17 +176,18 @@ struct Parts {
 }
 
 impl Parts {
-    async fn build(settings: &Settings) -> Result<Self, AppError> {
+    async fn build(settings: &Settings, halves: Halves) -> Result<Self, AppError> {
         let signer = Arc::new(Signer::load_or_generate(&settings.signing_key_file)?);
         let webhook_key = WebhookKey::load_or_generate(&settings.webhook_key_file)?;
         let keys = Arc::new(published(settings, &signer, &webhook_key)?);
         let minter = Arc::new(Minter::new(Arc::clone(&signer), settings.mint.clone())?);
         let verifier = Arc::new(Verifier::new(trusts(settings, &signer))?);
-        let db = db::pool(&settings.database_url, settings.connections).await?;
+        let (db, workers_db) = pools(settings, halves).await?;
         prepare(&db, settings).await?;
         let wakeup = Wakeup::default();
         let context = Context {
-            db: db.clone(),
+            db: workers_db,
+            database_url: settings.database_url.clone(),
             worker: Uuid::now_v7(),
             settings: Arc::new(settings.workers.clone()),
             minter,
@@ -181,6 +197,18 @@ impl Parts {
         let handlers = Arc::new(settings.handlers.clone());
         Ok(Self { state: AppState { db, verifier, keys, settings: handlers, wakeup }, context })
     }
+}
+
+/// The API's pool and the workers', so that neither half starves behind the other: the workers have two fifths of the
+/// connections. One half alone has all of them.
+async fn pools(settings: &Settings, halves: Halves) -> Result<(PgPool, PgPool), DbError> {
+    let (url, all) = (&settings.database_url, settings.connections);
+    if halves != Halves::BOTH {
+        let one = db::pool(url, all).await?;
+        return Ok((one.clone(), one));
+    }
+    let workers = (all * 2 / 5).max(2);
+    Ok((db::pool(url, (all - workers).max(2)).await?, db::pool(url, workers).await?))
 }
 
 /// Users' issuers, and ourselves: country configs send our own tokens back.

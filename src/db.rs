@@ -93,9 +93,9 @@ pub async fn pool(url: &str, connections: u32) -> Result<PgPool, DbError> {
         .after_connect(|conn, _| Box::pin(settle_in(conn)))
         .connect_with(options(url)?)
         .await
-        .map_err(|error| match error {
-            sqlx::Error::PoolTimedOut => DbError::NoAnswer,
-            error => DbError::Connect(error),
+        .map_err(|error| {
+            let timed_out = matches!(error, sqlx::Error::PoolTimedOut);
+            if timed_out { DbError::NoAnswer } else { DbError::Connect(error) }
         })
 }
 

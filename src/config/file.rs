@@ -17,7 +17,7 @@ pub struct File {
     pub listen: SocketAddr,
     /// Where operators and probes reach this process.
     pub internal_addr: SocketAddr,
-    /// Connections to the database that this process may hold.
+    /// Connections to the database that the pools of this process may hold together.
     pub connections: u32,
     /// The events that are registered.
     pub events: Vec<String>,
@@ -143,11 +143,13 @@ pub struct Workers {
     pub heartbeat_ms: u64,
     /// Lost leases after which a message is dead.
     pub max_rescues: i32,
+    /// Whether instances wake each other through the database; without it they only poll.
+    pub listen: bool,
 }
 
 impl Default for Workers {
     fn default() -> Self {
-        Self { poll_ms: 1000, heartbeat_ms: 5000, max_rescues: 20 }
+        Self { poll_ms: 1000, heartbeat_ms: 5000, max_rescues: 20, listen: true }
     }
 }
 

@@ -71,6 +71,7 @@ impl File {
                 callback_deadline: Duration::from_secs(self.callbacks.deadline_seconds),
                 callback_check: Duration::from_secs(self.callbacks.check_seconds),
                 retention_days: self.retention.days,
+                listen: self.workers.listen,
             },
             pressure: Limits {
                 ready: self.backpressure.max_ready,

@@ -4,7 +4,7 @@
 //! | loop | when | what |
 //! |---|---|---|
 //! | [`dispatcher`], one lane per destination | woken, and every `poll` | claim → render → send → settle |
-//! | heartbeat | every `heartbeat` | says that this worker lives |
+//! | heartbeat | every `heartbeat` | says that this worker lives, on a connection of its own |
 //! | [`rescuer`] | every `heartbeat` | takes back the leases of dead workers |
 //! | [`callbacks`] | every `callback_check` | sends registrations again whose callback is overdue |
 //! | [`housekeeping`] | every hour | makes the coming days' partitions, forgets silent workers |
@@ -36,8 +36,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::Minter;
+use crate::db::DbError;
 use crate::outbox::destination::Definition;
 use crate::wakeup::Wakeup;
+
+use heartbeat::Heart;
 
 /// A destination with everything that this process needs to reach it.
 #[derive(Clone, Debug)]
@@ -65,6 +68,9 @@ pub struct Settings {
     pub callback_check: Duration,
     /// Days that finished messages and attempts are kept.
     pub retention_days: u16,
+    /// Whether this process hears of other instances' work and tells of its own; if not, it opens no connections for
+    /// that and only polls.
+    pub listen: bool,
 }
 
 impl Default for Settings {
@@ -77,6 +83,7 @@ impl Default for Settings {
             callback_deadline: Duration::from_hours(1),
             callback_check: Duration::from_secs(15),
             retention_days: 90,
+            listen: true,
         }
     }
 }
@@ -84,8 +91,10 @@ impl Default for Settings {
 /// What the loops share.
 #[derive(Clone)]
 pub struct Context {
-    /// Connections.
+    /// The workers' connections.
     pub db: PgPool,
+    /// For the heart's own connection.
+    pub database_url: String,
     /// This process in the table `worker`.
     pub worker: Uuid,
     /// How to deliver.
@@ -114,11 +123,11 @@ pub async fn spawn_all(
     context: &Context,
     destinations: dispatcher::Destinations,
     stop: &Stop,
-) -> sqlx::Result<()> {
+) -> Result<(), DbError> {
     let alive = CancellationToken::new();
-    heartbeat::first(context).await?;
+    let heart = Heart::start(context.clone()).await?;
     // The heart beats as long as a lane holds leases.
-    tasks.spawn(heartbeat::run(context.clone(), alive.clone()));
+    tasks.spawn(heart.run(alive.clone()));
     let lanes = dispatcher::run(context.clone(), destinations, stop.clone());
     tasks.spawn(async move {
         // If it ends early the process ends too, and others rescue what it held.

@@ -4,13 +4,16 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crvs_outbox::db;
-use sqlx::AssertSqlSafe;
+use crvs_outbox::outbox::claim::{self, Rescued};
+use sqlx::{AssertSqlSafe, Postgres};
 use uuid::Uuid;
 
-use crate::harness::{PATIENCE, new_database};
+use wiremock::ResponseTemplate;
+
+use crate::harness::{PATIENCE, Setup, TestApp, new_database};
 
 /// The binary, with an environment that tells it nothing.
 fn binary() -> Command {
@@ -131,4 +134,74 @@ fn a_url_with_user_password_and_sslmode_is_read_as_libpq_does() {
     assert_eq!((options.get_username(), options.get_host(), options.get_port()), ("crvs@moh", "db.example", 6432));
     assert_eq!(options.get_database(), Some("registry"));
     assert!(matches!(options.get_ssl_mode(), sqlx::postgres::PgSslMode::VerifyFull));
+}
+
+#[tokio::test]
+async fn the_urls_own_options_hold_on_a_direct_connection() {
+    let url = format!("{}&options=-c%20statement_timeout%3D123s", new_database().await);
+    let mut conn = db::connect(&url).await.unwrap();
+    let timeout: String = sqlx::query_scalar("show statement_timeout").fetch_one(&mut conn).await.unwrap();
+    assert_eq!(timeout, "123s");
+}
+
+/// Everything that both pools may hold.
+async fn every_connection(app: &TestApp) -> Vec<sqlx::pool::PoolConnection<Postgres>> {
+    let mut held = Vec::new();
+    for pool in [&app.app().db, &app.app().context.db] {
+        for _ in 0..pool.options().get_max_connections() {
+            held.push(pool.acquire().await.unwrap());
+        }
+    }
+    held
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_pools_burn_no_attempt_and_lose_no_heartbeat() {
+    let heartbeat = Duration::from_millis(500);
+    let change = move |settings: &mut crvs_outbox::config::Settings| settings.workers.heartbeat = heartbeat;
+    let app = TestApp::with(Setup { workers: true, change: Box::new(change) }).await;
+    let late = ResponseTemplate::new(202).set_delay(heartbeat);
+    app.country_answers(late).await;
+    app.register_birth("draft-0001").await;
+    app.wait_for("select count(*) from outbox_message where state = 'delivering'", 1).await;
+    let held = every_connection(&app).await;
+    assert_eq!(held.len(), 8, "connections is the cap of both pools together");
+    // Four heartbeats: twice the time after which the leases of a silent worker are lost.
+    let (until, mut conn) = (Instant::now() + 4 * heartbeat, app.db.acquire().await.unwrap());
+    while Instant::now() < until {
+        assert_eq!(claim::rescue(&mut conn, 20).await.unwrap(), Rescued::default());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop((held, conn));
+    app.wait_for("select count(*) from outbox_message", 0).await;
+    assert_eq!(app.count("select count(*) from outbox_attempt where outcome <> 'delivered' or attempt > 1").await, 0);
+    app.done().await;
+}
+
+#[tokio::test]
+async fn the_heart_finds_a_new_connection_before_its_leases_are_lost() {
+    let heartbeat = Duration::from_secs(1);
+    let change = move |settings: &mut crvs_outbox::config::Settings| settings.workers.heartbeat = heartbeat;
+    let app = TestApp::with(Setup { workers: true, change: Box::new(change) }).await;
+    let cut = "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity \
+               where datname = current_database() and query ilike '%insert into worker%' and pid <> pg_backend_pid()";
+    let silent = "select count(*) from worker where name <> 'test' and heartbeat_at < now() - 2 * interval";
+    // The harness beat, too: from now on its connections have said something else last.
+    let mut own = Vec::new();
+    for _ in 0..app.db.options().get_max_connections() {
+        own.push(app.db.acquire().await.unwrap());
+    }
+    for conn in &mut own {
+        sqlx::raw_sql("select 'of the test'").execute(&mut **conn).await.unwrap();
+    }
+    drop(own);
+    for _ in 0..4 {
+        let deadline = Instant::now() + PATIENCE;
+        while app.count(cut).await == 0 {
+            assert!(Instant::now() < deadline, "the heart has no connection of its own");
+            assert_eq!(app.count(silent).await, 0, "two beats were missed");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    app.done().await;
 }

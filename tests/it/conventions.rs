@@ -60,7 +60,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("periodic", &["metrics"]),
     ("records", &["outbox", "transactions"]),
     ("handlers", &["auth", "json", "metrics", "records", "transactions", "wakeup"]),
-    ("workers", &["auth", "metrics", "outbox", "periodic", "records", "wakeup"]),
+    ("workers", &["auth", "db", "metrics", "outbox", "periodic", "records", "wakeup"]),
     ("config", &["auth", "handlers", "outbox", "workers"]),
     ("app", &["auth", "config", "db", "handlers", "metrics", "outbox", "periodic", "wakeup", "workers"]),
     ("sandbox", &["auth", "workers"]),

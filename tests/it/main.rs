@@ -25,4 +25,5 @@ mod sandbox;
 mod signing;
 mod submission;
 mod verdicts;
+mod wakeups;
 mod wire;
