@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crvs_outbox::db;
-use crvs_outbox::outbox::claim::{self, Rescued};
+use crvs_outbox::outbox::rescue::{Rescued, rescue};
 use sqlx::{AssertSqlSafe, Postgres};
 use uuid::Uuid;
 
@@ -169,7 +169,7 @@ async fn full_pools_burn_no_attempt_and_lose_no_heartbeat() {
     // Four heartbeats: twice the time after which the leases of a silent worker are lost.
     let (until, mut conn) = (Instant::now() + 4 * heartbeat, app.db.acquire().await.unwrap());
     while Instant::now() < until {
-        assert_eq!(claim::rescue(&mut conn, 20).await.unwrap(), Rescued::default());
+        assert_eq!(rescue(&mut conn, 20).await.unwrap(), Rescued::default());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     drop((held, conn));

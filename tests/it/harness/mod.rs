@@ -32,7 +32,7 @@ pub(crate) use cluster::{empty_database, key_file, new_database};
 pub(crate) use inputs::{birth, expired_token, flat, message, user_token};
 pub(crate) use invariants::assert_invariants;
 pub(crate) use process::Process;
-pub(crate) use queue::{ask, batch, take};
+pub(crate) use queue::take;
 
 /// The audience of the service in tests.
 pub(crate) const GATEWAY: &str = "opencrvs:gateway-user";

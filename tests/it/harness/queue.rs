@@ -8,13 +8,13 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// What a lane would ask for, for an hour, from the start of the queue.
-pub(crate) fn ask(destination: &str, worker: Uuid, limit: u16) -> Ask<'_> {
+fn ask(destination: &str, worker: Uuid, limit: u16) -> Ask<'_> {
     let from = Floor::default();
     Ask { destination, worker, limit, retries: limit.div_ceil(2), lease: Duration::from_hours(1), from }
 }
 
 /// Claims, whatever the circuit says.
-pub(crate) async fn batch(conn: &mut PgConnection, destination: &str, worker: Uuid, limit: u16) -> Batch {
+async fn batch(conn: &mut PgConnection, destination: &str, worker: Uuid, limit: u16) -> Batch {
     claim(conn, &ask(destination, worker, limit)).await.unwrap()
 }
 
