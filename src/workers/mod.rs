@@ -19,6 +19,7 @@ pub mod callbacks;
 mod deliver;
 pub mod delivery;
 pub mod dispatcher;
+pub mod egress;
 mod heartbeat;
 pub mod housekeeping;
 pub mod lane;
