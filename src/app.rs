@@ -45,9 +45,6 @@ pub enum AppError {
     /// An address cannot be listened on.
     #[error("cannot listen on {0}")]
     Listen(SocketAddr, #[source] std::io::Error),
-    /// The HTTP client cannot be built.
-    #[error("the HTTP client cannot be built")]
-    Client(#[source] reqwest::Error),
     /// The metrics cannot be recorded.
     #[error("the metrics cannot be recorded")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
@@ -178,7 +175,7 @@ struct Parts {
 impl Parts {
     async fn build(settings: &Settings, halves: Halves) -> Result<Self, AppError> {
         let signer = Arc::new(Signer::load_or_generate(&settings.signing_key_file)?);
-        let webhook_key = WebhookKey::load_or_generate(&settings.webhook_key_file)?;
+        let webhook_key = Arc::new(WebhookKey::load_or_generate(&settings.webhook_key_file)?);
         let keys = Arc::new(published(settings, &signer, &webhook_key)?);
         let minter = Arc::new(Minter::new(Arc::clone(&signer), settings.mint.clone())?);
         let verifier = Arc::new(Verifier::new(trusts(settings, &signer))?);
@@ -191,7 +188,7 @@ impl Parts {
             worker: Uuid::now_v7(),
             settings: Arc::new(settings.workers.clone()),
             minter,
-            client: workers::delivery::client().map_err(AppError::Client)?,
+            webhook_key,
             wakeup: wakeup.clone(),
         };
         let handlers = Arc::new(settings.handlers.clone());

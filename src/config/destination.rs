@@ -1,16 +1,30 @@
 //! A destination of the file, checked.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::file::DestinationEntry;
 use super::is_word;
+use crate::auth::WebhookSecret;
 use crate::outbox::Effect;
 use crate::outbox::destination::{Auth, Breaker, Definition, Format, LEASE_MARGIN};
 use crate::outbox::retry::Policy;
 use crate::workers;
+use crate::workers::delivery::may_configure;
+use crate::workers::egress::{self, Client, ClientSettings};
 
 /// Adds everything that is wrong with it to `wrong`, and returns it only if nothing is.
-pub(super) fn checked(entry: &DestinationEntry, wrong: &mut Vec<String>) -> Option<workers::Destination> {
+///
+/// Reads the files and variables that it names. Blocks.
+pub(super) fn checked(
+    entry: &DestinationEntry,
+    allow: &Arc<[IpNet]>,
+    wrong: &mut Vec<String>,
+) -> Option<workers::Destination> {
     let before = wrong.len();
     let mut say = |text: &str| wrong.push(format!("destination {}: {text}", entry.name));
     if !is_word(&entry.name, 1, 63) {
@@ -22,13 +36,92 @@ pub(super) fn checked(entry: &DestinationEntry, wrong: &mut Vec<String>) -> Opti
     for text in subscription_faults(entry).into_iter().chain(number_faults(entry)) {
         say(text);
     }
+    let headers = headers(entry, &mut say);
+    let secrets = secrets(entry, &mut say);
+    let client = client(entry, allow, &mut say);
     if wrong.len() > before {
         return None;
     }
     Some(workers::Destination {
         definition: definition(entry),
         audience: entry.audience.clone().unwrap_or_else(|| entry.name.clone()),
+        client: client?,
+        headers,
+        secrets,
+        ed25519: entry.sign_ed25519,
     })
+}
+
+/// An error's text with its causes.
+fn whole(error: &dyn std::error::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+}
+
+fn headers(entry: &DestinationEntry, say: &mut impl FnMut(&str)) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let open = entry.headers.iter().map(|(name, value)| (name, Ok(value.clone()), false));
+    let secret = entry.secret_headers.iter().map(|(name, source)| (name, source.read(), true));
+    for (name, value, is_secret) in open.chain(secret) {
+        let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+            say(&format!("{name:?} is no header"));
+            continue;
+        };
+        if !may_configure(&header, entry.auth == Auth::Token) {
+            say(&format!("the header {header} is ours to set"));
+            continue;
+        }
+        match value.map(|text| HeaderValue::from_str(&text)) {
+            Ok(Ok(mut value)) => {
+                value.set_sensitive(is_secret);
+                headers.insert(header, value);
+            }
+            Ok(Err(_)) => say(&format!("the value of the header {header} cannot be sent")),
+            Err(error) => say(&format!("the header {header}: {}", whole(&error))),
+        }
+    }
+    headers
+}
+
+fn secrets(entry: &DestinationEntry, say: &mut impl FnMut(&str)) -> Vec<WebhookSecret> {
+    let mut secrets = Vec::new();
+    for source in &entry.signing_secrets {
+        match source.read() {
+            Ok(text) => match WebhookSecret::parse(&text) {
+                Ok(secret) => secrets.push(secret),
+                Err(error) => say(&format!("signing_secrets: {error}")),
+            },
+            Err(error) => say(&format!("signing_secrets: {}", whole(&error))),
+        }
+    }
+    secrets
+}
+
+fn client(entry: &DestinationEntry, allow: &Arc<[IpNet]>, say: &mut impl FnMut(&str)) -> Option<Client> {
+    let mut pem = |path: &Option<PathBuf>, what: &str| {
+        let path = path.as_deref()?;
+        let read = std::fs::read(path);
+        if let Err(error) = &read {
+            say(&format!("{what} {}: {error}", path.display()));
+        }
+        read.ok()
+    };
+    let (ca_pem, client_identity_pem) = (pem(&entry.ca_file, "ca_file"), pem(&entry.identity_file, "identity_file"));
+    let proxy = match entry.proxy.as_deref().map(reqwest::Url::parse) {
+        Some(Err(_)) => {
+            say("its proxy is no url");
+            return None;
+        }
+        Some(Ok(url)) => Some(url),
+        None => None,
+    };
+    let settings = ClientSettings { allow: Arc::clone(allow), ca_pem, client_identity_pem, proxy };
+    match egress::build(&settings) {
+        Ok(client) => Some(client),
+        Err(error) => {
+            say(&whole(&error));
+            None
+        }
+    }
 }
 
 fn url_fault(url: &str) -> Option<&'static str> {

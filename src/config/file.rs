@@ -1,10 +1,12 @@
 //! The TOML file, as it is written: names, units and defaults.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::secret::SecretSource;
 use crate::outbox::Effect;
 use crate::outbox::destination::{Auth, Format, OnDead};
 use crate::{handlers, workers};
@@ -33,6 +35,8 @@ pub struct File {
     pub callbacks: Callbacks,
     /// Leases.
     pub workers: Workers,
+    /// Where deliveries may go.
+    pub egress: Egress,
     /// When submissions are refused because too much is waiting.
     pub backpressure: Backpressure,
     /// How long what is finished is kept.
@@ -55,6 +59,7 @@ impl Default for File {
             tokens: Tokens::default(),
             callbacks: Callbacks::default(),
             workers: Workers::default(),
+            egress: Egress::default(),
             backpressure: Backpressure::default(),
             retention: Retention::default(),
             destinations: Vec::new(),
@@ -153,6 +158,14 @@ impl Default for Workers {
     }
 }
 
+/// Where deliveries may go. Public addresses always, link-local and metadata addresses never.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Egress {
+    /// Private networks that may be reached, for example `10.0.0.0/8`.
+    pub allow: Vec<String>,
+}
+
 /// When submissions are refused with 503.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -245,6 +258,24 @@ pub struct DestinationEntry {
     /// How long the circuit stays open at most.
     #[serde(default = "default_breaker_cap_ms")]
     pub breaker_cap_ms: u64,
+    /// Headers of its own.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Headers of its own whose values are secret.
+    #[serde(default)]
+    pub secret_headers: BTreeMap<String, SecretSource>,
+    /// Secrets that deliveries are signed with, the newest first (`whsec_…`).
+    #[serde(default)]
+    pub signing_secrets: Vec<SecretSource>,
+    /// Whether deliveries are signed with the key of this service.
+    #[serde(default)]
+    pub sign_ed25519: bool,
+    /// Certificate authorities in PEM, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate, its chain and its key in PEM.
+    pub identity_file: Option<PathBuf>,
+    /// The proxy on the way to it.
+    pub proxy: Option<String>,
 }
 
 fn default_concurrency() -> u16 {

@@ -9,13 +9,16 @@ mod secret;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::auth::{KeySource, MAX_DELIVERY_TTL, MintSettings};
 use crate::outbox::pressure::Limits;
 use crate::{handlers, workers};
 
-pub use file::{Backpressure, Callbacks, DestinationEntry, File, Retention, Tokens, TrustedIssuer, Workers};
+pub use file::{Backpressure, Callbacks, DestinationEntry, Egress, File, Retention, Tokens, TrustedIssuer, Workers};
 pub use secret::{SecretError, SecretSource};
 
 /// Why a configuration is not accepted.
@@ -50,7 +53,9 @@ impl File {
     /// What the modules need, or everything that is wrong.
     pub fn settings(self, database_url: String) -> Result<Settings, ConfigError> {
         let mut wrong = Vec::new();
-        let destinations = self.destinations.iter().filter_map(|d| destination::checked(d, &mut wrong)).collect();
+        let allow = networks(&self.egress.allow, &mut wrong);
+        let destinations =
+            self.destinations.iter().filter_map(|d| destination::checked(d, &allow, &mut wrong)).collect();
         let trusted = self.trusted_issuers.iter().filter_map(|t| trusted(t, &mut wrong)).collect();
         self.check(&mut wrong);
         if !wrong.is_empty() {
@@ -125,6 +130,17 @@ impl File {
         rule(self.backpressure.check_ms >= 10, "backpressure.check_ms: at least 10");
         rule(self.retention.days >= 1, "retention.days: at least 1");
     }
+}
+
+fn networks(texts: &[String], wrong: &mut Vec<String>) -> Arc<[IpNet]> {
+    let mut read = |text: &String| {
+        let network = text.parse().ok();
+        if network.is_none() {
+            wrong.push(format!("egress.allow: {text:?} is no network; one is written 10.0.0.0/8 or fd00::/8"));
+        }
+        network
+    };
+    texts.iter().filter_map(&mut read).collect()
 }
 
 fn is_word(text: &str, min: usize, max: usize) -> bool {

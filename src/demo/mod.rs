@@ -152,6 +152,7 @@ fn free(addr: SocketAddr) -> SocketAddr {
 
 fn settings(options: &Options, url: String, listen: SocketAddr) -> Result<Settings, DemoError> {
     let mut file = File { listen, internal_addr: free(options.internal_addr), ..File::default() };
+    file.egress.allow = vec!["127.0.0.0/8".to_owned()];
     file.tokens.signing_key_file = options.dir.join("signing-key.pem");
     file.stop_seconds = 5;
     Ok(file.settings(url)?)

@@ -1,10 +1,12 @@
 //! One message: rendered, sent, judged. Says what should become of it; writes nothing.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use sqlx::PgPool;
 
 use super::settle::Ended;
+use super::signature::{Signing, Unsignable};
 use super::{Context, Destination, delivery, payload};
 use crate::auth::SignerError;
 use crate::outbox::Claimed;
@@ -26,6 +28,8 @@ enum NotSent {
     Database(#[from] sqlx::Error),
     #[error("it cannot be rendered")]
     Payload(#[from] payload::PayloadError),
+    #[error("it cannot be signed")]
+    Signature(#[from] Unsignable),
     #[error("no token could be minted")]
     Token(#[from] SignerError),
 }
@@ -46,7 +50,7 @@ pub(super) async fn deliver(
     }
     match prepare(context, destination, &message, source).await {
         Ok(request) => {
-            let exchange = delivery::exchange(&context.client, request, destination.definition.timeout).await;
+            let exchange = delivery::exchange(&destination.client, request, destination.definition.timeout).await;
             judge(destination, &message, &exchange)
         }
         Err(error) => {
@@ -61,7 +65,7 @@ pub(super) async fn deliver(
 fn not_sent(message: &Claimed, error: &NotSent) -> Settlement {
     let outcome = match error {
         NotSent::Payload(_) => Outcome::Dead,
-        NotSent::NoSource | NotSent::Command(_) | NotSent::Database(_) | NotSent::Token(_) => {
+        NotSent::NoSource | NotSent::Command(_) | NotSent::Database(_) | NotSent::Token(_) | NotSent::Signature(_) => {
             Outcome::Released(Duration::from_secs(5))
         }
     };
@@ -82,12 +86,19 @@ async fn prepare(
     } else {
         None
     };
+    let body = payload::render(format, message, &source, declaration)?;
+    let signing =
+        Signing::new(destination.secrets.clone(), destination.ed25519.then(|| Arc::clone(&context.webhook_key)));
+    let signature = signing.map(|s| s.headers(&message.transaction_id, SystemTime::now(), &body)).transpose()?;
     Ok(delivery::Request {
+        attempt: message.attempt,
+        headers: destination.headers.clone(),
+        signature: signature.unwrap_or_default(),
         url: format!("{}{}", destination.definition.url.trim_end_matches('/'), payload::path(format)),
         transaction_id: message.transaction_id.clone(),
         token: token(context, destination, message)?,
         traceparent: message.traceparent.clone(),
-        body: payload::render(format, message, &source, declaration)?,
+        body,
     })
 }
 

@@ -1,48 +1,87 @@
 //! One exchange over HTTP. No database, no decision.
 //!
 //! The deadline covers the whole of it, the body included; redirects are not followed; at most [`BODY_MAX`] bytes of
-//! an answer are read; the request always has a `Content-Length` and is never chunked, since country configs copy our
-//! headers into requests of their own.
+//! an answer are read, counted after decompression; heads of answers are bounded by the HTTP library (400 KiB and 100
+//! headers over HTTP/1.1, 16 KiB over HTTP/2) and a larger one breaks the connection off; the request always has a
+//! `Content-Length` and is never chunked, since country configs copy our headers into requests of their own.
 
-use std::error::Error as _;
+use std::fmt;
 use std::time::{Duration, Instant};
 
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
+    HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RANGE, RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
 
+use super::egress::client::{self, Client, NotBegun};
+use super::egress::failure::{REFUSED_ADDRESS, class};
 use crate::outbox::retry::Answer;
 
-/// Bytes of an answer that are read; longer ones are cut off.
+/// Bytes of an answer that are read, after decompression; longer ones are cut off.
 pub const BODY_MAX: usize = 64 * 1024;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const WEBHOOK_ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
 
-/// The one client: no redirects, no proxies from the environment, connections kept.
+/// A client that goes anywhere, for the sandbox, whose peer is the gateway that called it.
 pub fn client() -> reqwest::Result<reqwest::Client> {
-    let builder = || {
-        reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .no_proxy()
-            .tcp_nodelay(true)
-            .user_agent(concat!("crvs-outbox/", env!("CARGO_PKG_VERSION")))
-    };
-    // A machine without CA certificates can still reach plain http destinations.
-    builder().build().or_else(|_| builder().tls_certs_only([]).build())
+    client::unguarded()
 }
 
 /// What is sent.
-#[derive(Debug)]
 pub struct Request {
     /// Where to.
     pub url: String,
     /// The message's transaction id, sent as `Idempotency-Key`.
     pub transaction_id: String,
+    /// Which attempt this is, from 1, sent as `Webhook-Attempt`: Standard Webhooks has no header for it, and its own
+    /// names start so. Receivers must not dedupe by it: it differs between the attempts of one message.
+    pub attempt: i32,
     /// A bearer token.
     pub token: Option<String>,
     /// W3C trace context.
     pub traceparent: Option<String>,
+    /// The destination's own headers. Those that may not be configured (see [`may_configure`]) are not sent.
+    pub headers: HeaderMap,
+    /// The signature's headers.
+    pub signature: HeaderMap,
     /// JSON.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The rest holds personal data and credentials.
+        let mut shown = f.debug_struct("Request");
+        shown.field("transaction_id", &self.transaction_id).field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
+/// Whether a destination may be configured with a header of this name. Not those that we set ourselves, nor those
+/// that say how a message is framed or what the other side may answer with: whoever sets them would break deliveries,
+/// or smuggle a second request into one. `Authorization` only where we send no token of our own.
+pub fn may_configure(name: &HeaderName, sends_token: bool) -> bool {
+    let ours = [CONTENT_TYPE, IDEMPOTENCY_KEY, TRACEPARENT, HeaderName::from_static("tracestate"), ACCEPT_ENCODING];
+    let framing = [
+        CONTENT_LENGTH,
+        CONTENT_ENCODING,
+        TRANSFER_ENCODING,
+        TE,
+        TRAILER,
+        CONNECTION,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        HeaderName::from_static("http2-settings"),
+        PROXY_AUTHORIZATION,
+        UPGRADE,
+        EXPECT,
+        HOST,
+        RANGE,
+    ];
+    let taken = ours.contains(name) || framing.contains(name) || name.as_str().starts_with("webhook-");
+    !taken && (*name != AUTHORIZATION || !sends_token)
 }
 
 /// What came of it.
@@ -59,7 +98,7 @@ pub struct Exchange {
 }
 
 /// Sends a request and reads the answer, within `timeout`.
-pub async fn exchange(client: &reqwest::Client, request: Request, timeout: Duration) -> Exchange {
+pub async fn exchange(client: &Client, request: Request, timeout: Duration) -> Exchange {
     let started = Instant::now();
     let outcome = tokio::time::timeout(timeout, send(client, request)).await.unwrap_or(Err("timeout"));
     let duration = started.elapsed();
@@ -69,10 +108,13 @@ pub async fn exchange(client: &reqwest::Client, request: Request, timeout: Durat
     }
 }
 
-async fn send(client: &reqwest::Client, request: Request) -> Result<(Answer, Vec<u8>), &'static str> {
+async fn send(client: &Client, request: Request) -> Result<(Answer, Vec<u8>), &'static str> {
     let headers = headers(&request).ok_or("unsendable-header")?;
-    let sent = client.post(&request.url).headers(headers).body(request.body).send();
-    let mut response = sent.await.map_err(|e| class(&e))?;
+    let begun = client.request(reqwest::Method::POST, &request.url).map_err(|not_begun| match not_begun {
+        NotBegun::Refused(_) => REFUSED_ADDRESS,
+        NotBegun::Url => "unsendable-request",
+    })?;
+    let mut response = begun.headers(headers).body(request.body).send().await.map_err(|e| class(&e))?;
     let answer = Answer::Status { code: response.status().as_u16(), retry_after: retry_after(response.headers()) };
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| class(&e))? {
@@ -86,53 +128,37 @@ async fn send(client: &reqwest::Client, request: Request) -> Result<(Answer, Vec
 
 fn headers(request: &Request) -> Option<HeaderMap> {
     let mut headers = HeaderMap::new();
+    for (name, value) in &request.headers {
+        if may_configure(name, request.token.is_some()) {
+            headers.append(name, value.clone());
+        }
+    }
+    headers.extend(request.signature.clone());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let key = HeaderValue::from_str(&request.transaction_id).ok()?;
-    headers.insert(HeaderName::from_static("idempotency-key"), key);
+    headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&request.transaction_id).ok()?);
+    headers.insert(WEBHOOK_ATTEMPT, HeaderValue::from(request.attempt));
     if let Some(token) = &request.token {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
         bearer.set_sensitive(true);
         headers.insert(AUTHORIZATION, bearer);
     }
     if let Some(trace) = request.traceparent.as_ref().and_then(|t| HeaderValue::from_str(t).ok()) {
-        headers.insert(HeaderName::from_static("traceparent"), trace);
+        headers.insert(TRACEPARENT, trace);
     }
     Some(headers)
 }
 
-/// Seconds or an HTTP date (RFC 9110 §10.2.3).
+/// Seconds or an HTTP date (RFC 9110 §10.2.3). More seconds than can be counted are as many as can be.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let format = time::macros::format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
     );
     let at = time::PrimitiveDateTime::parse(text, &format).ok()?.assume_utc();
     Duration::try_from(at - time::OffsetDateTime::now_utc()).ok()
-}
-
-/// A class, never a text: texts can hold URLs and what a peer said.
-fn class(error: &reqwest::Error) -> &'static str {
-    if error.is_timeout() {
-        return "timeout";
-    }
-    if error.is_connect() {
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let text = cause.to_string();
-            if text.contains("certificate") || text.contains("tls") || text.contains("TLS") {
-                return "tls";
-            }
-            if text.contains("dns error") || text.contains("lookup") {
-                return "dns";
-            }
-            source = cause.source();
-        }
-        return "connect";
-    }
-    if error.is_builder() { "unsendable-request" } else { "connection-lost" }
 }
 
 #[cfg(test)]
@@ -149,6 +175,11 @@ mod tests {
         assert_eq!(with("120"), Some(Duration::from_mins(2)));
         assert!(with("Fri, 31 Dec 2199 23:59:59 GMT").is_some_and(|d| d > Duration::from_hours(1)));
         assert_eq!(with("Fri, 31 Dec 1999 23:59:59 GMT"), None);
-        assert_eq!(with("soon"), None);
+        for huge in ["18446744073709551615", "18446744073709551616", "99999999999999999999999999999999999999999"] {
+            assert_eq!(with(huge), Some(Duration::from_secs(u64::MAX)), "{huge}");
+        }
+        for nonsense in ["soon", "", " ", "-1", "+5", "1.5", "0x10"] {
+            assert_eq!(with(nonsense), None, "{nonsense:?}");
+        }
     }
 }

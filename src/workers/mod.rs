@@ -31,15 +31,18 @@ pub mod signature;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reqwest::header::HeaderMap;
 use sqlx::PgPool;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::auth::Minter;
+use crate::auth::{Minter, WebhookKey, WebhookSecret};
 use crate::db::DbError;
 use crate::outbox::destination::Definition;
 use crate::wakeup::Wakeup;
+
+use egress::Client;
 
 use heartbeat::Heart;
 
@@ -50,6 +53,14 @@ pub struct Destination {
     pub definition: Definition,
     /// The audience of its tokens.
     pub audience: String,
+    /// The way to it.
+    pub client: Client,
+    /// Headers of its own.
+    pub headers: HeaderMap,
+    /// What its deliveries are signed with, the newest first.
+    pub secrets: Vec<WebhookSecret>,
+    /// Whether they are signed with the key of this service too.
+    pub ed25519: bool,
 }
 
 /// How this process delivers.
@@ -102,8 +113,8 @@ pub struct Context {
     pub settings: Arc<Settings>,
     /// Mints the tokens of deliveries.
     pub minter: Arc<Minter>,
-    /// The one HTTP client.
-    pub client: reqwest::Client,
+    /// Signs deliveries, where it is asked for.
+    pub webhook_key: Arc<WebhookKey>,
     /// Hears of work, and tells of work that a verdict made.
     pub wakeup: Wakeup,
 }
