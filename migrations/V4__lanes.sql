@@ -119,7 +119,7 @@ comment on function outbox_pressure(bigint) is
     'Per enabled destination: ready messages (counted no further than one past the limit), the age of the oldest due one, whether messages flow (neither paused nor circuit open), and whether its backlog counts fully. What the service refuses submissions by.';
 
 create function outbox_partitions_drop(keep_days integer) returns integer
-language plpgsql set timezone to 'UTC' as $$
+language plpgsql set timezone to 'UTC' set lock_timeout to '250ms' as $$
 declare
     child record;
     dropped integer := 0;
@@ -144,7 +144,7 @@ begin
 end
 $$;
 comment on function outbox_partitions_drop(integer) is
-    'Drops the daily partitions of outbox_history and outbox_attempt that ended more than so many days ago; returns how many. What is kept for ever is not partitioned: client_transaction, records, actions. The service calls it every hour.';
+    'Drops the daily partitions of outbox_history and outbox_attempt that ended more than so many days ago; returns how many. What is kept for ever is not partitioned: client_transaction, records, actions. The service calls it every hour. It waits for readers of the history for a quarter of a second only, since completions wait behind it, and fails then.';
 
 drop view outbox_backlog;
 create view outbox_backlog as

@@ -20,6 +20,7 @@ use crate::config::Settings;
 use crate::db::{self, DbError};
 use crate::handlers::{self, AppState};
 use crate::outbox::destination;
+use crate::pressure::Pressure;
 use crate::wakeup::Wakeup;
 use crate::workers::{self, Context, Destination, Stop};
 use crate::{metrics, outbox};
@@ -117,8 +118,13 @@ impl App {
                 tasks.spawn(wakeup.listen(url, stop.soft.clone()));
             }
         }
+        let (looking, db) = (parts.state.pressure.clone(), parts.state.db.clone());
+        tasks.spawn(looking.watch(db, settings.pressure, settings.pressure_check, stop.soft.clone()));
         if halves.workers {
             workers::spawn_all(&mut tasks, &parts.context, destinations.subscribe(), &stop).await?;
+        } else {
+            // An API alone needs tomorrow's partitions too.
+            tasks.spawn(workers::housekeeping::run(parts.context.clone(), stop.soft.clone()));
         }
         tracing::info!(?public_addr, %internal_addr, "started");
         let (db, context) = (parts.state.db, parts.context);
@@ -192,7 +198,10 @@ impl Parts {
             wakeup: wakeup.clone(),
         };
         let handlers = Arc::new(settings.handlers.clone());
-        Ok(Self { state: AppState { db, verifier, keys, settings: handlers, wakeup }, context })
+        Ok(Self {
+            state: AppState { db, verifier, keys, settings: handlers, wakeup, pressure: Pressure::default() },
+            context,
+        })
     }
 }
 

@@ -69,6 +69,7 @@ pub mod json;
 pub mod metrics;
 pub mod outbox;
 mod periodic;
+pub mod pressure;
 pub mod records;
 pub mod samples;
 pub mod sandbox;

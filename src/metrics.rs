@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, describe_histogram, histogram};
+use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
 use crate::outbox::complete::Outcome;
@@ -35,6 +35,11 @@ fn describe() {
     describe_counter!("crvs_outbox_rescued_total", "Leases taken back from dead or late workers.");
     describe_counter!("crvs_outbox_delivery_panics_total", "Deliveries that panicked.");
     describe_counter!("crvs_outbox_settlements_given_up_total", "Settlements that the database never took.");
+    describe_gauge!("crvs_outbox_ready", "Ready messages, by destination; counted up to the limit of back-pressure.");
+    describe_gauge!("crvs_outbox_oldest_due_seconds", "Age of the oldest due message, by destination.");
+    describe_gauge!("crvs_outbox_flows", "1 while a destination is neither paused nor its circuit open.");
+    describe_gauge!("crvs_outbox_pressure", "1 while submissions are refused because too much is waiting.");
+    describe_counter!("crvs_outbox_circuit_total", "Changes of circuits, by destination and to what.");
     describe_counter!("crvs_outbox_maintenance_failures_total", "Failed turns of maintenance loops, by job.");
 }
 
@@ -59,6 +64,24 @@ pub(crate) fn settled(destination: &str, outcome: &Outcome, duration: Option<Dur
     if let Some(duration) = duration {
         histogram!("crvs_outbox_delivery_seconds", "destination" => destination.to_owned()).record(duration);
     }
+}
+
+/// Counts stay exact as floats up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(crate) fn backlog(destination: &str, ready: u64, oldest_due: Option<Duration>, flows: bool) {
+    let label = || destination.to_owned();
+    gauge!("crvs_outbox_ready", "destination" => label()).set(ready as f64);
+    let age = oldest_due.unwrap_or_default().as_secs_f64();
+    gauge!("crvs_outbox_oldest_due_seconds", "destination" => label()).set(age);
+    gauge!("crvs_outbox_flows", "destination" => label()).set(f64::from(u8::from(flows)));
+}
+
+pub(crate) fn pressure(on: bool) {
+    gauge!("crvs_outbox_pressure").set(f64::from(u8::from(on)));
+}
+
+pub(crate) fn circuit(destination: &str, to: &'static str) {
+    counter!("crvs_outbox_circuit_total", "destination" => destination.to_owned(), "to" => to).increment(1);
 }
 
 pub(crate) fn lease_lost(destination: &str) {

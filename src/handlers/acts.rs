@@ -54,6 +54,7 @@ pub(super) async fn run(
     let access = access(state, &caller, step, record_id).await?;
     let size = bytes.len();
     let act = body::off_thread(size, move || read_act(step, &caller, access, record_id, (&headers, &bytes))).await?;
+    transact::admit(state, &act.transaction_id).await?;
     Ok(accepted(&act.transaction_id, transact::act(state, &act).await?))
 }
 

@@ -28,6 +28,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
 
 use crate::auth::{PublishedKeys, Verifier};
+use crate::pressure::Pressure;
 use crate::records::model::Step;
 use crate::wakeup::Wakeup;
 
@@ -59,6 +60,8 @@ pub struct AppState {
     pub settings: Arc<Settings>,
     /// Tells dispatchers of new work.
     pub wakeup: Wakeup,
+    /// Whether submissions are refused.
+    pub pressure: Pressure,
 }
 
 /// The routes for clients and country configs.

@@ -36,6 +36,7 @@ pub(super) enum Kind {
     KeyReused,
     Internal,
     Unavailable,
+    Overloaded,
 }
 
 impl Kind {
@@ -66,6 +67,7 @@ impl Kind {
             }
             Self::Internal => (S::INTERNAL_SERVER_ERROR, "internal", "Something went wrong here"),
             Self::Unavailable => (S::SERVICE_UNAVAILABLE, "unavailable", "The service cannot do this now"),
+            Self::Overloaded => (S::SERVICE_UNAVAILABLE, "overloaded", "Too much is waiting to be delivered"),
         }
     }
 }
@@ -103,6 +105,12 @@ impl Problem {
     pub(super) fn insufficient(scope: &str) -> Self {
         let challenge = format!(r#"Bearer error="insufficient_scope", scope="{scope}""#);
         Self { challenge: Some(challenge), ..Self::new(Kind::Forbidden) }.detail(format!("needs the scope {scope}"))
+    }
+
+    /// Jittered, so that a whole district that was refused does not come back in one moment.
+    pub(super) fn overloaded() -> Self {
+        Self::retry(Kind::Overloaded, rand::random_range(15..=60))
+            .detail("nothing was written; the same request may be sent again after Retry-After seconds")
     }
 
     fn retry(kind: Kind, seconds: u32) -> Self {

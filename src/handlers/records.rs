@@ -42,6 +42,7 @@ pub(super) async fn submit(
     let size = bytes.len();
     let submission = body::off_thread(size, move || read_submission(&caller, &parts.headers, &bytes, &events)).await?;
     let id = submission.transaction_id.clone();
+    transact::admit(&state, &id).await?;
     Ok(accepted(&id, transact::submit(&state, submission).await?))
 }
 

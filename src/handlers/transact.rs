@@ -5,8 +5,10 @@ use std::time::Duration;
 use sqlx::PgConnection;
 
 use super::AppState;
+use super::problem::Problem;
 use crate::metrics;
 use crate::records::commands::{self, Act, CommandError, Decision, Outcome, Submission};
+use crate::transactions;
 
 /// How long a list waits for somebody else's lock before its items are tried one by one.
 const LIST_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
@@ -27,6 +29,21 @@ impl Command<'_> {
             Self::Submit(list) => Ok(commands::submit(conn, *list).await?.pop().unwrap_or(Outcome::Reused)),
             Self::Act(act) => commands::act(conn, act).await,
             Self::Decide(decision) => commands::decide(conn, decision).await,
+        }
+    }
+}
+
+/// Refuses what is new while too much is waiting. What was accepted before is answered as ever.
+pub(super) async fn admit(state: &AppState, transaction_id: &str) -> Result<(), Problem> {
+    if !state.pressure.is_on() {
+        return Ok(());
+    }
+    let mut conn = state.db.acquire().await?;
+    match transactions::owner(&mut conn, transaction_id).await? {
+        Some(_) => Ok(()),
+        None => {
+            metrics::submission("overloaded");
+            Err(Problem::overloaded())
         }
     }
 }

@@ -112,7 +112,58 @@ fn backoff(policy: &Policy, attempt: u32) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    fn any_policy() -> impl Strategy<Value = Policy> {
+        (1_u64..100_000, 0_u64..10_000_000).prop_map(|(base, more)| Policy {
+            base: Duration::from_millis(base),
+            cap: Duration::from_millis(base + more),
+            ..Policy::default()
+        })
+    }
+
+    proptest! {
+        /// 0 ..= min(cap, base · 2^(attempt-1)), whatever the random number.
+        #[test]
+        fn the_delay_stays_within_its_bounds(policy in any_policy(), attempt in 1_u32.., jitter in 0.0..1.0_f64) {
+            let Outcome::Retry(delay) = decide(&policy, Answer::Transport, attempt, None, jitter) else {
+                return Err(TestCaseError::fail("not retried"));
+            };
+            let bound = policy.base.checked_mul(2_u32.saturating_pow(attempt - 1)).map_or(policy.cap, |b| b.min(policy.cap));
+            prop_assert!(delay <= bound, "{delay:?} > {bound:?}");
+        }
+
+        #[test]
+        fn the_whole_of_the_interval_is_used(policy in any_policy(), attempt in 1_u32..64) {
+            let at = |jitter| decide(&policy, Answer::Transport, attempt, None, jitter);
+            prop_assert_eq!(at(0.0), Outcome::Retry(Duration::ZERO));
+            prop_assert!(matches!(at(1.0), Outcome::Retry(d) if d >= policy.base.min(policy.cap)));
+        }
+
+        /// A hint changes neither whether a message is retried nor how often, and never brings an attempt forward.
+        #[test]
+        fn retry_after_only_delays(
+            policy in any_policy(), attempt in 1_u32..200, jitter in 0.0..1.0_f64, secs in any::<u64>(),
+            code in prop::sample::select(vec![401_u16, 408, 409, 425, 429, 500, 502, 503, 504]),
+            max_attempts in prop::option::of(1_u32..200),
+        ) {
+            let policy = Policy { max_attempts, ..policy };
+            let with = |hint: Option<u64>| {
+                let answer = Answer::Status { code, retry_after: hint.map(Duration::from_secs) };
+                decide(&policy, answer, attempt, None, jitter)
+            };
+            match (with(None), with(Some(secs))) {
+                (Outcome::Retry(plain), Outcome::Retry(hinted)) => {
+                    prop_assert!(hinted >= plain);
+                    prop_assert!(hinted >= Duration::from_secs(secs).min(RETRY_AFTER_MAX));
+                    prop_assert!(hinted <= plain.max(RETRY_AFTER_MAX));
+                }
+                (plain, hinted) => prop_assert_eq!(plain, hinted),
+            }
+        }
+    }
 
     fn status(code: u16) -> Answer {
         Answer::Status { code, retry_after: None }

@@ -68,8 +68,14 @@ async fn note_health(context: &Context, destination: &Destination, pulse: Pulse)
         breaker::note(&mut conn, name, pulse).await
     };
     match noted.await {
-        Ok(Some(Change::Opened)) => tracing::error!(destination = %name, "too many failures in a row; circuit open"),
-        Ok(Some(Change::Closed)) => tracing::info!(destination = %name, "answered again; circuit closed"),
+        Ok(Some(Change::Opened)) => {
+            metrics::circuit(name, "open");
+            tracing::error!(destination = %name, "too many failures in a row; circuit open");
+        }
+        Ok(Some(Change::Closed)) => {
+            metrics::circuit(name, "closed");
+            tracing::info!(destination = %name, "answered again; circuit closed");
+        }
         Ok(None) => {}
         Err(error) => tracing::warn!(%error, destination = %name, "the circuit could not be noted"),
     }

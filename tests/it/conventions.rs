@@ -48,7 +48,7 @@ async fn every_table_column_type_index_function_and_view_has_a_comment() {
 }
 
 /// Who may name whom, by the first word after `crate::`. A module may always name itself.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("db", &[]),
     ("json", &[]),
     ("samples", &[]),
@@ -58,11 +58,12 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("wakeup", &["db"]),
     ("metrics", &["outbox"]),
     ("periodic", &["metrics"]),
+    ("pressure", &["metrics", "outbox", "periodic"]),
     ("records", &["outbox", "transactions"]),
-    ("handlers", &["auth", "json", "metrics", "records", "transactions", "wakeup"]),
+    ("handlers", &["auth", "json", "metrics", "pressure", "records", "transactions", "wakeup"]),
     ("workers", &["auth", "db", "metrics", "outbox", "periodic", "records", "wakeup"]),
     ("config", &["auth", "handlers", "outbox", "workers"]),
-    ("app", &["auth", "config", "db", "handlers", "metrics", "outbox", "periodic", "wakeup", "workers"]),
+    ("app", &["auth", "config", "db", "handlers", "metrics", "outbox", "pressure", "wakeup", "workers"]),
     ("sandbox", &["auth", "workers"]),
     ("demo", &["app", "auth", "config", "db", "samples", "sandbox"]),
     ("cli", &["app", "auth", "config", "db", "demo", "sandbox"]),

@@ -30,7 +30,12 @@ impl Site {
         let db = db::pool(&url, 4).await.unwrap();
         let peers = MockServer::start().await;
         let mut text = format!("stop_seconds = 1\n{settings}\n");
-        writeln!(text, "[egress]\nallow = [\"127.0.0.0/8\"]\n[tokens]\nsigning_key_file = \"{}\"", crate::harness::key_file().display()).unwrap();
+        writeln!(
+            text,
+            "[egress]\nallow = [\"127.0.0.0/8\"]\n[tokens]\nsigning_key_file = \"{}\"",
+            crate::harness::key_file().display()
+        )
+        .unwrap();
         text += "[workers]\nheartbeat_ms = 200\npoll_ms = 200\n";
         for (name, effects, format) in [
             ("country-config", r#""validation""#, "opencrvs-event-registration"),
