@@ -54,6 +54,9 @@ pub enum DbError {
     /// The server is older than PostgreSQL 15.
     #[error("PostgreSQL 15 or later is needed, the server is version {0}")]
     TooOld(String),
+    /// This user may not migrate, and there is something to migrate.
+    #[error("the schema is not up to date, and this user may not change it: run `crvs-outbox migrate` as its owner; missing: {}", .0.join(", "))]
+    NotMigrated(Vec<String>),
     /// Somebody else holds the migration lock.
     #[error("another process has held the migration lock for a minute")]
     MigrationLock,
@@ -169,11 +172,30 @@ pub async fn migrate(url: &str) -> Result<Migrated, DbError> {
     insist_on_sessions(url).await?;
     let mut conn = connect(url).await?;
     check_version(&mut conn).await?;
+    if !may_migrate(&mut conn).await? {
+        // The role of the service owns nothing: somebody else migrates.
+        let pending = pending(&mut conn).await?;
+        conn.close().await?;
+        return if pending.is_empty() { Ok(Migrated { applied: pending }) } else { Err(DbError::NotMigrated(pending)) };
+    }
     lock_migrations(&mut conn).await?;
     let done = embedded::migrations::runner().set_abort_missing(false).run_async(&mut Migrator(&mut conn)).await;
     // The lock is the session's: closing the connection frees it whatever happened.
     conn.close().await?;
     Ok(Migrated { applied: done?.applied_migrations().iter().map(ToString::to_string).collect() })
+}
+
+async fn may_migrate(conn: &mut PgConnection) -> Result<bool, DbError> {
+    let may = sqlx::query_scalar!(r#"select has_schema_privilege(current_schema(), 'create') as "may!""#);
+    Ok(may.fetch_one(conn).await?)
+}
+
+/// The migrations of this release that are not applied.
+async fn pending(conn: &mut PgConnection) -> Result<Vec<String>, DbError> {
+    let applied: Vec<i32> = sqlx::query_scalar("select version from refinery_schema_history").fetch_all(conn).await?;
+    let runner = embedded::migrations::runner();
+    let missing = runner.get_migrations().iter().filter(|m| !applied.contains(&m.version()));
+    Ok(missing.map(ToString::to_string).collect())
 }
 
 async fn check_version(conn: &mut PgConnection) -> Result<(), DbError> {

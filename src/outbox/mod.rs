@@ -17,6 +17,7 @@
 //! | `complete`, `rescue`, in the same transaction | the next `blocked` → `queued` |
 //! | `breaker`, by a lane, and `claim` | a destination's circuit |
 //! | `rescue`, by any instance | `delivering` of a dead or late worker → `retrying`, or `dead` past the limit |
+//! | `operate`, by an operator (in SQL) | `dead` → `queued`, or `blocked` if it was set aside; whatever nobody holds → `cancelled` |
 //!
 //! Promises: a message is delivered at least once and its id never changes (P4); the messages of one
 //! record reach one destination in order (P5), held by a unique index and not by the claim; a worker
@@ -32,7 +33,9 @@ pub mod complete;
 pub mod destination;
 pub mod enqueue;
 pub mod history;
+pub mod inspect;
 pub mod message;
+pub mod operate;
 pub mod partitions;
 pub mod pressure;
 mod promote;

@@ -30,6 +30,11 @@ pub(super) async fn promote(conn: &mut PgConnection, freed: &[Freed]) -> sqlx::R
                 limit 1
             ) n
             where n.state = 'blocked'
+              and not exists (
+                  -- one that was set aside can go while another of its record is on its way
+                  select from outbox_message a
+                  where a.record_id = k.record_id and a.destination = k.destination and a.state <> 'blocked' and not a.skipped
+              )
             order by n.id
         )
         update outbox_message m set state = 'queued', available_at = now(), position = nextval('outbox_position')

@@ -29,4 +29,5 @@ pub mod fhir;
 pub mod model;
 pub mod queries;
 mod store;
+pub mod timeline;
 mod tracking_id;

@@ -25,6 +25,7 @@ mod races;
 mod reading;
 mod sandbox;
 mod signing;
+mod steering;
 mod submission;
 mod verdicts;
 mod wakeups;
