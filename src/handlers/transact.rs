@@ -39,13 +39,11 @@ pub(super) async fn admit(state: &AppState, transaction_id: &str) -> Result<(), 
         return Ok(());
     }
     let mut conn = state.db.acquire().await?;
-    match transactions::owner(&mut conn, transaction_id).await? {
-        Some(_) => Ok(()),
-        None => {
-            metrics::submission("overloaded");
-            Err(Problem::overloaded())
-        }
+    if transactions::owner(&mut conn, transaction_id).await?.is_some() {
+        return Ok(());
     }
+    metrics::submission("overloaded");
+    Err(Problem::overloaded())
 }
 
 /// Accepts one submission.

@@ -70,6 +70,7 @@ pub struct Batch {
 /// Leases up to `limit` messages: due retries first, but no more than allowed, then fresh ones in order of their
 /// positions. Nothing of a paused destination; one message, the probe, where an open circuit's time has come; no more
 /// than the rate limit leaves.
+#[expect(clippy::too_many_lines, reason = "it is one statement, and is read as one")]
 pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch> {
     let rows = sqlx::query_as!(
         Row,

@@ -102,6 +102,7 @@ impl Sandbox {
         let router = Router::new()
             .route("/country-config/event-registration", post(country_config::event_registration))
             .route("/{destination}", post(receivers::receive))
+            .route("/{destination}/{*rest}", post(receivers::receive))
             .layer(DefaultBodyLimit::max(64 * 1024 * 1024))
             .with_state(state);
         Ok(Self { addr, listener, router })

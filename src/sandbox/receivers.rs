@@ -3,27 +3,39 @@
 use axum::extract::{Path, State as Shared};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Fate, State, ledger};
 
+/// Where a request came to: the receiver, and what its format adds.
 #[derive(Deserialize)]
-pub(super) struct Envelope {
-    kind: String,
-    record: Record,
+pub(super) struct At {
+    destination: String,
+    rest: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Record {
-    id: Uuid,
+/// The consequence and the record, in whatever format: a ledger needs no more.
+fn what(at: &At, body: &Value) -> (String, Option<Uuid>) {
+    let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
+    let last = at.rest.as_deref().and_then(|rest| rest.rsplit('/').next());
+    let kind = text("/kind").or_else(|| text("/action")).or(last).unwrap_or("unknown");
+    let record = [
+        "/subject",
+        "/additionalData/compositionId",
+        "/record/entry/0/resource/id",
+        "/entry/0/resource/id",
+        "/record/id",
+    ];
+    (kind.to_owned(), record.into_iter().find_map(text).and_then(|id| id.parse().ok()))
 }
 
 /// Takes one message: 401 without a good token, 400 without an id, else its effect happens once.
 pub(super) async fn receive(
     Shared(state): Shared<State>,
-    Path(destination): Path<String>,
+    Path(at): Path<At>,
     headers: HeaderMap,
-    axum::Json(envelope): axum::Json<Envelope>,
+    axum::Json(body): axum::Json<Value>,
 ) -> StatusCode {
     if !authorized(&state, &headers).await {
         return StatusCode::UNAUTHORIZED;
@@ -31,11 +43,13 @@ pub(super) async fn receive(
     let Some(id) = transaction_id(&headers) else {
         return StatusCode::BAD_REQUEST;
     };
+    let (kind, record) = what(&at, &body);
+    let destination = at.destination;
     let fate = state.fate();
     let done = if fate == Fate::FailsBefore {
         ledger::note_failure(&state.db, &destination, id).await
     } else {
-        ledger::happen(&state.db, &destination, id, &envelope.kind, Some(envelope.record.id)).await.map(drop)
+        ledger::happen(&state.db, &destination, id, &kind, record).await.map(drop)
     };
     match (fate, done) {
         (Fate::Fine, Ok(())) => StatusCode::OK,

@@ -81,24 +81,28 @@ async fn prepare(
 ) -> Result<delivery::Request, NotSent> {
     let source = source.ok_or(NotSent::NoSource)?;
     let format = destination.definition.format;
-    let declaration = if payload::carries_declaration(&destination.definition.effects) {
+    let declaration = if payload::carries_declaration(format, &destination.definition.effects) {
         declaration_of(&context.db, &source).await?
     } else {
         None
     };
-    let body = payload::render(format, message, &source, declaration)?;
+    let payload = payload::render(format, message, &source, declaration)?;
     let signing =
         Signing::new(destination.secrets.clone(), destination.ed25519.then(|| Arc::clone(&context.webhook_key)));
-    let signature = signing.map(|s| s.headers(&message.transaction_id, SystemTime::now(), &body)).transpose()?;
+    let signature =
+        signing.map(|s| s.headers(&message.transaction_id, SystemTime::now(), &payload.body)).transpose()?;
+    let mut own_headers = payload.headers;
+    own_headers.extend(signature.unwrap_or_default());
     Ok(delivery::Request {
         attempt: message.attempt,
         headers: destination.headers.clone(),
-        signature: signature.unwrap_or_default(),
-        url: format!("{}{}", destination.definition.url.trim_end_matches('/'), payload::path(format)),
+        own_headers,
+        content_type: payload.content_type,
+        url: format!("{}{}", destination.definition.url.trim_end_matches('/'), payload.path),
         transaction_id: message.transaction_id.clone(),
         token: token(context, destination, message)?,
         traceparent: message.traceparent.clone(),
-        body,
+        body: payload.body,
     })
 }
 

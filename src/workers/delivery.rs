@@ -45,8 +45,10 @@ pub struct Request {
     pub traceparent: Option<String>,
     /// The destination's own headers. Those that may not be configured (see [`may_configure`]) are not sent.
     pub headers: HeaderMap,
-    /// The signature's headers.
-    pub signature: HeaderMap,
+    /// Headers of the format and of the signature.
+    pub own_headers: HeaderMap,
+    /// The body's media type.
+    pub content_type: &'static str,
     /// JSON.
     pub body: Vec<u8>,
 }
@@ -63,7 +65,14 @@ impl fmt::Debug for Request {
 /// that say how a message is framed or what the other side may answer with: whoever sets them would break deliveries,
 /// or smuggle a second request into one. `Authorization` only where we send no token of our own.
 pub fn may_configure(name: &HeaderName, sends_token: bool) -> bool {
-    let ours = [CONTENT_TYPE, IDEMPOTENCY_KEY, TRACEPARENT, HeaderName::from_static("tracestate"), ACCEPT_ENCODING];
+    let ours = [
+        CONTENT_TYPE,
+        IDEMPOTENCY_KEY,
+        TRACEPARENT,
+        HeaderName::from_static("x-correlation-id"),
+        HeaderName::from_static("tracestate"),
+        ACCEPT_ENCODING,
+    ];
     let framing = [
         CONTENT_LENGTH,
         CONTENT_ENCODING,
@@ -133,8 +142,8 @@ fn headers(request: &Request) -> Option<HeaderMap> {
             headers.append(name, value.clone());
         }
     }
-    headers.extend(request.signature.clone());
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.extend(request.own_headers.clone());
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(request.content_type));
     headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&request.transaction_id).ok()?);
     headers.insert(WEBHOOK_ATTEMPT, HeaderValue::from(request.attempt));
     if let Some(token) = &request.token {

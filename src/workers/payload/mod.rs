@@ -1,0 +1,122 @@
+//! What is sent: a pure function of the action that a message is rendered from, so that every attempt has the same
+//! bytes.
+//!
+//! | format | request | body |
+//! |---|---|---|
+//! | `cloudevents` | `POST {url}` | a structured `CloudEvent` 1.0 |
+//! | `opencrvs-search` | `POST {url}/record` | the record and the transaction id |
+//! | `opencrvs-metrics` | `POST {url}/events/{event}/{kind}` | the same |
+//! | `opencrvs-audit` | `POST {url}/audit/events` | the action, the transaction id, the record's ids |
+//! | `opencrvs-notification` | `POST {url}/{event}/{kind}` | the record |
+//! | `opencrvs-event-registration` | `POST {url}/event-registration` | the record |
+//!
+//! The record is the declaration's FHIR bundle, stamped with its ids and status; of a flat declaration, which has no
+//! bundle, it is what a `CloudEvent` has as its data.
+//!
+//! Audit and metrics need no personal data: destinations that subscribe to nothing else get no declaration, unless they
+//! are configured with a format that has the record in it.
+
+mod cloudevents;
+mod opencrvs;
+
+use reqwest::header::HeaderMap;
+
+use crate::outbox::destination::Format;
+use crate::outbox::{Claimed, Effect};
+use crate::records::fhir::{Declaration, DeclarationError, Form, Stamp};
+use crate::records::queries::Source;
+
+/// Why a message cannot be rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum PayloadError {
+    /// The stored declaration is not readable any more.
+    #[error("the stored declaration cannot be stamped")]
+    Declaration(#[from] DeclarationError),
+    /// It is not JSON.
+    #[error("the payload cannot be written as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+/// A rendered message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Payload {
+    /// What follows the destination's URL.
+    pub path: String,
+    /// The media type of the body.
+    pub content_type: &'static str,
+    /// Headers of the format.
+    pub headers: HeaderMap,
+    /// A JSON object.
+    pub body: Vec<u8>,
+}
+
+impl Payload {
+    fn json(path: String, body: Vec<u8>) -> Self {
+        Self { path, content_type: "application/json", headers: HeaderMap::new(), body }
+    }
+}
+
+/// Whether a destination gets the declaration.
+pub fn carries_declaration(format: Format, effects: &[Effect]) -> bool {
+    match format {
+        Format::Cloudevents => effects.iter().any(|effect| !matches!(effect, Effect::Audit | Effect::Metrics)),
+        Format::OpencrvsAudit => false,
+        Format::OpencrvsSearch
+        | Format::OpencrvsMetrics
+        | Format::OpencrvsNotification
+        | Format::OpencrvsEventRegistration => true,
+    }
+}
+
+/// A message with what it is rendered from.
+struct Subject<'a> {
+    message: &'a Claimed,
+    source: &'a Source,
+    /// Stamped.
+    declaration: Option<(Form, String)>,
+}
+
+impl Subject<'_> {
+    /// The bundle, or what stands for it.
+    fn record(&self) -> Result<String, PayloadError> {
+        match &self.declaration {
+            Some((Form::Bundle, text)) => Ok(text.clone()),
+            Some((Form::Flat, _)) | None => cloudevents::data(self),
+        }
+    }
+}
+
+/// Renders a message.
+pub fn render(
+    format: Format,
+    message: &Claimed,
+    source: &Source,
+    declaration: Option<String>,
+) -> Result<Payload, PayloadError> {
+    let declaration = declaration.map(|text| stamp(&text, source)).transpose()?;
+    let subject = Subject { message, source, declaration };
+    match format {
+        Format::Cloudevents => cloudevents::render(&subject),
+        Format::OpencrvsSearch => opencrvs::search(&subject),
+        Format::OpencrvsMetrics => opencrvs::metrics(&subject),
+        Format::OpencrvsAudit => opencrvs::audit(&subject),
+        Format::OpencrvsNotification => opencrvs::notification(&subject),
+        Format::OpencrvsEventRegistration => opencrvs::event_registration(&subject),
+    }
+}
+
+fn stamp(text: &str, source: &Source) -> Result<(Form, String), PayloadError> {
+    let declaration = Declaration::parse(text)?;
+    let stamp = Stamp {
+        record_id: source.record_id,
+        event: &source.event,
+        tracking_id: &source.tracking_id,
+        status: source.record_status.reg_status(),
+        registration_number: source.registration_number.as_deref(),
+        identifiers: &[],
+    };
+    Ok((declaration.form(), declaration.stamped(&stamp, &[])?))
+}
+
+#[cfg(test)]
+mod tests;

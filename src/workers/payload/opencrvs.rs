@@ -1,0 +1,77 @@
+//! What OpenCRVS's services take of its workflow service: the requests of pull request 7559, with the message's own id
+//! as their `transactionId`.
+
+use reqwest::header::{HeaderName, HeaderValue};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{Payload, PayloadError, Subject};
+
+const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WithRecord<'a> {
+    record: &'a RawValue,
+    transaction_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Audit<'a> {
+    action: &'a str,
+    transaction_id: &'a str,
+    additional_data: AuditData<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuditData<'a> {
+    composition_id: Uuid,
+    tracking_id: &'a str,
+}
+
+fn with_record(subject: &Subject<'_>, path: String) -> Result<Payload, PayloadError> {
+    let record = RawValue::from_string(subject.record()?)?;
+    let body = WithRecord { record: &record, transaction_id: &subject.message.transaction_id };
+    Ok(Payload::json(path, serde_json::to_vec(&body)?))
+}
+
+/// `{event}/{kind}`: both are words of ours, without a character that a path would have to escape.
+fn event_and_kind(subject: &Subject<'_>) -> String {
+    format!("{}/{}", subject.source.event, subject.message.kind)
+}
+
+pub(super) fn search(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
+    with_record(subject, "/record".to_owned())
+}
+
+pub(super) fn metrics(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
+    let mut payload = with_record(subject, format!("/events/{}", event_and_kind(subject)))?;
+    // A transaction id has no character that a header could not hold.
+    if let Ok(id) = HeaderValue::from_str(&subject.source.transaction_id) {
+        payload.headers.insert(CORRELATION_ID, id);
+    }
+    Ok(payload)
+}
+
+pub(super) fn audit(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
+    let body = Audit {
+        action: &subject.message.kind,
+        transaction_id: &subject.message.transaction_id,
+        additional_data: AuditData {
+            composition_id: subject.source.record_id,
+            tracking_id: &subject.source.tracking_id,
+        },
+    };
+    Ok(Payload::json("/audit/events".to_owned(), serde_json::to_vec(&body)?))
+}
+
+pub(super) fn notification(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
+    Ok(Payload::json(format!("/{}", event_and_kind(subject)), subject.record()?.into_bytes()))
+}
+
+pub(super) fn event_registration(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
+    Ok(Payload::json("/event-registration".to_owned(), subject.record()?.into_bytes()))
+}
