@@ -38,8 +38,8 @@ pub enum ResolveError {
     /// It has no address, or nobody could say.
     #[error("the name could not be resolved")]
     Lookup(#[source] io::Error),
-    /// It has an address that may not be reached.
-    #[error(transparent)]
+    /// It has an address that may not be reached. Not transparent: whoever classifies looks for the cause.
+    #[error("the name leads to an address that may not be reached")]
     Refused(#[from] Refused),
 }
 
