@@ -13,6 +13,7 @@ mod corrections;
 mod crash;
 mod credentials;
 mod delivery;
+mod egress;
 mod harness;
 mod lanes;
 mod migrations;
