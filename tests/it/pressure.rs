@@ -34,14 +34,16 @@ async fn refused(app: &TestApp, id: &str) -> Option<Value> {
 
 /// Submits until it is refused; returns how many were accepted.
 async fn until_refused(app: &TestApp) -> usize {
-    for n in 0..200 {
+    let mut n = 0;
+    loop {
         if let Some(problem) = refused(app, &format!("draft-{n:04}")).await {
             assert_eq!(problem["type"], "urn:crvs-outbox:problem:overloaded");
             return n;
         }
+        n += 1;
+        assert!(n < 200, "never refused");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("never refused");
 }
 
 #[tokio::test]

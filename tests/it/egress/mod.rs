@@ -65,7 +65,8 @@ fn request(url: &str) -> Request {
         token: None,
         traceparent: None,
         headers: HeaderMap::new(),
-        signature: HeaderMap::new(),
+        own_headers: HeaderMap::new(),
+        content_type: "application/json",
         body: b"{}".to_vec(),
     }
 }

@@ -244,6 +244,9 @@ async fn a_pause_holds_inside_the_claim_and_is_said_twice_without_harm() {
     app.done_with_leftovers_of_nobody().await;
 }
 
+/// Who, by which name, what, to which message and destination, why.
+type Left = (String, Option<String>, String, Option<i64>, String, Option<String>);
+
 #[tokio::test]
 async fn every_action_leaves_who_when_and_why_and_nobody_changes_it_afterwards() {
     let app = TestApp::start().await;
@@ -257,7 +260,6 @@ async fn every_action_leaves_who_when_and_why_and_nobody_changes_it_afterwards()
     let mut conn = app.db.acquire().await.unwrap();
     operate::resume(&mut conn, "search", None).await.unwrap();
     operate::cancel(&mut conn, id, "sent by hand").await.unwrap();
-    type Left = (String, Option<String>, String, Option<i64>, String, Option<String>);
     let left: Vec<Left> = sqlx::query_as(
         "select by_user, by_name, action::text, message_id, destination, why from operator_action order by id",
     )

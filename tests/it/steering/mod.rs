@@ -70,10 +70,9 @@ async fn cancel(app: &TestApp, id: i64, why: &str) -> Result<Vec<Change>, Operat
 
 /// What a refusal says.
 fn refusal<T: std::fmt::Debug>(result: Result<T, OperateError>) -> String {
-    match result.unwrap_err() {
-        OperateError::Refused(why) => why,
-        error @ OperateError::Database(_) => panic!("{error:?}"),
-    }
+    let error = result.unwrap_err();
+    assert!(matches!(error, OperateError::Refused(_)), "{error:?}");
+    error.to_string()
 }
 
 /// A statement that needs values of the test.
