@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crvs_outbox::workers::delivery::{self, BODY_MAX, Exchange};
+use crvs_outbox::workers::egress::{ClientSettings, build};
 use flate2::{Compression, FlushCompress};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{alone, client, request, word};
+use super::tls_peer::{Authority, http2_peer};
+use super::{alone, client, here, request, word};
 use crate::peers::peer;
 
 /// Head of a compressed answer of unknown length.
@@ -201,6 +203,33 @@ async fn heads_without_an_end_break_the_connection_off() {
         // Interim answers are each complete; only the deadline ends them.
         let (url, _) = endless(Vec::new(), b"HTTP/1.1 103 Early Hints\r\nX-Fill: x\r\n\r\n".repeat(1000), None).await;
         assert_eq!(word(&within(Duration::from_millis(500), &url).await), "timeout");
+    })
+    .await;
+}
+
+/// A frame of HTTP/2 on stream 1 (RFC 9113 §4.1).
+fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, 0, 0, 0, 0, 1], payload].concat()
+}
+
+#[tokio::test]
+async fn heads_without_an_end_break_the_connection_off_over_http2_too() {
+    let test = "egress::hostile::heads_without_an_end_break_the_connection_off_over_http2_too";
+    in_bounded_memory(test, async || {
+        let ours = Authority::new("ours");
+        let settings = ClientSettings { ca_pem: Some(ours.pem()), ..here() };
+        let client = build(&settings).unwrap();
+        // HEADERS with the status and no end, then CONTINUATION frames: of many fields, and of nothing.
+        let field = [&[0, 1, b'x', 100], &[b'x'; 100][..]].concat();
+        for more in [frame(9, &field.repeat(100)), frame(9, &[]).repeat(100)] {
+            let issued = ours.issue("127.0.0.1", |_| {});
+            let (port, written) = http2_peer(&issued, frame(1, &[0x88]), more).await;
+            let url = format!("https://127.0.0.1:{port}/");
+            let exchange = delivery::exchange(&client, request(&url), Duration::from_secs(10)).await;
+            assert_eq!(word(&exchange), "connection-lost");
+            assert!(written.load(Ordering::SeqCst) < BUFFERS);
+        }
     })
     .await;
 }

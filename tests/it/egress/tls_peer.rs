@@ -1,6 +1,7 @@
 //! Certificate authorities and a peer that speaks TLS.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd,
@@ -74,6 +75,46 @@ pub(super) const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnectio
 
 /// A peer with this certificate, which wants one of `clients` from us if that is given. Its port.
 pub(super) async fn tls_peer(server: &Issued, clients: Option<&Authority>) -> u16 {
+    serve(TlsAcceptor::from(Arc::new(config(server, clients)))).await
+}
+
+/// A peer of HTTP/2 that sends `start` and then `more` for ever. Its port, and how many bytes it got rid of.
+pub(super) async fn http2_peer(server: &Issued, start: Vec<u8>, more: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
+    let mut config = config(server, None);
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (port, written) = (listener.local_addr().unwrap().port(), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&written);
+    tokio::spawn(async move {
+        let mut stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        let mut read = Vec::new();
+        while !has_headers(&read) {
+            assert!(stream.read_buf(&mut read).await.unwrap() > 0);
+        }
+        drop(stream.write_all(&start).await);
+        while stream.write_all(&more).await.is_ok() {
+            count.fetch_add(more.len(), Ordering::SeqCst);
+        }
+    });
+    (port, written)
+}
+
+/// Whether a request is among the frames after the preface of 24 bytes.
+fn has_headers(read: &[u8]) -> bool {
+    let mut rest = read.get(24..).unwrap_or_default();
+    while let [a, b, c, kind, ..] = *rest {
+        if kind == 1 {
+            return true;
+        }
+        let length = u32::from_be_bytes([0, a, b, c]);
+        rest = rest.get(9 + usize::try_from(length).unwrap()..).unwrap_or_default();
+    }
+    false
+}
+
+fn config(server: &Issued, clients: Option<&Authority>) -> ServerConfig {
     let builder = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let builder = builder.with_safe_default_protocol_versions().unwrap();
     let builder = match clients {
@@ -88,7 +129,7 @@ pub(super) async fn tls_peer(server: &Issued, clients: Option<&Authority>) -> u1
     };
     let chain = vec![CertificateDer::from_pem_slice(server.certificate.as_bytes()).unwrap()];
     let key = PrivateKeyDer::from_pem_slice(server.key.as_bytes()).unwrap();
-    serve(TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()))).await
+    builder.with_single_cert(chain, key).unwrap()
 }
 
 async fn serve(acceptor: TlsAcceptor) -> u16 {
