@@ -27,6 +27,7 @@ mod reading;
 mod sandbox;
 mod signing;
 mod steering;
+mod storm;
 mod submission;
 mod verdicts;
 mod wakeups;

@@ -46,7 +46,9 @@ async fn every_request_has_a_content_length_and_is_never_chunked() {
         assert!(length > 0);
         assert_eq!(request.header("transfer-encoding"), None);
         assert_eq!(request.header("content-encoding"), None);
-        assert_eq!(request.header("content-type"), Some("application/json"));
+        let registers = request.head.contains("/event-registration");
+        let expected = if registers { "application/json" } else { "application/cloudevents+json" };
+        assert_eq!(request.header("content-type"), Some(expected));
         assert_eq!(request.head.matches("idempotency-key:").count(), 1, "{}", request.head);
         assert!(request.header("idempotency-key").unwrap().ends_with("_on-the-wire"));
         serde_json::from_slice::<serde_json::Value>(&request.body).unwrap();

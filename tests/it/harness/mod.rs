@@ -9,6 +9,7 @@ mod inputs;
 mod invariants;
 mod process;
 mod queue;
+mod site;
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -33,6 +34,7 @@ pub(crate) use inputs::{birth, expired_token, flat, message, user_token};
 pub(crate) use invariants::assert_invariants;
 pub(crate) use process::Process;
 pub(crate) use queue::take;
+pub(crate) use site::{BINARY, Site};
 
 /// The audience of the service in tests.
 pub(crate) const GATEWAY: &str = "opencrvs:gateway-user";

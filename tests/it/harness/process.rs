@@ -55,6 +55,14 @@ impl Process {
         text.trim_start_matches("Some(").trim_end_matches(')').parse().unwrap()
     }
 
+    /// Where its metrics are.
+    pub(crate) fn internal(&self) -> SocketAddr {
+        let log = self.log.lock().unwrap().clone();
+        let entries = log.iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let started = entries.into_iter().find(|e| e["fields"]["message"] == "started").unwrap();
+        started["fields"]["internal_addr"].as_str().unwrap().parse().unwrap()
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
