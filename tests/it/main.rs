@@ -15,6 +15,7 @@ mod credentials;
 mod delivery;
 mod egress;
 mod harness;
+mod isolation;
 mod lanes;
 mod migrations;
 mod peers;
