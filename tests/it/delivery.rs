@@ -251,8 +251,7 @@ async fn a_delivery_carries_a_token_made_for_it() {
     assert_eq!(sent.len(), 2);
     for of in [&one, &two] {
         // They are sent side by side, and arrive in any order.
-        let mine = sent.iter().map(|r| claims(r)).filter(|c| c["recordId"] == of.record_id.to_string());
-        let claims = mine.last().unwrap();
+        let claims = sent.iter().map(|r| claims(r)).find(|c| c["recordId"] == of.record_id.to_string()).unwrap();
         assert_eq!(claims["actionId"], of.action_id.to_string());
         assert_eq!(claims["scope"], serde_json::json!(["record.confirm-registration", "record.reject-registration"]));
         assert_eq!(claims["aud"], serde_json::json!(["country-config", "opencrvs:gateway-user"]));

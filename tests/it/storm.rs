@@ -1,6 +1,7 @@
 //! P2 to P6 with two instances of which one is always dying. `CRVS_STORM_SECONDS` makes the storm longer (5).
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
@@ -46,10 +47,12 @@ fn configuration(sandbox: SocketAddr) -> PathBuf {
         ("metrics", "metrics", "cloudevents"),
         ("notification", "notification", "cloudevents"),
     ] {
-        text += &format!(
+        write!(
+            text,
             "[[destinations]]\nname = \"{name}\"\nurl = \"http://{sandbox}/{name}\"\neffects = [\"{effect}\"]\nformat = \"{format}\"
              timeout_ms = 2000\nretry_base_ms = 50\nretry_cap_ms = 500\nbreaker_base_ms = 100\nbreaker_cap_ms = 300\n"
-        );
+        )
+        .unwrap();
     }
     let path = std::env::temp_dir().join(format!("crvs-outbox-storm-{}.toml", std::process::id()));
     std::fs::write(&path, text).unwrap();
@@ -91,6 +94,7 @@ async fn wait_for(db: &PgPool, sql: &'static str, expected: i64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one story")]
 async fn instances_that_are_killed_and_come_back_do_everything_once_and_in_order() {
     let seconds: u64 = std::env::var("CRVS_STORM_SECONDS").map_or(5, |text| text.parse().unwrap());
     let url = new_database().await;
