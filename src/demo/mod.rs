@@ -152,7 +152,6 @@ fn free(addr: SocketAddr) -> SocketAddr {
 
 fn settings(options: &Options, url: String, listen: SocketAddr) -> Result<Settings, DemoError> {
     let mut file = File { listen, internal_addr: free(options.internal_addr), ..File::default() };
-    file.egress.allow = vec!["127.0.0.0/8".to_owned()];
     file.tokens.signing_key_file = options.dir.join("signing-key.pem");
     file.stop_seconds = 5;
     Ok(file.settings(url)?)
@@ -181,13 +180,14 @@ const DESTINATIONS: [(&str, &str, &str); 5] = [
 
 fn with_destinations(mut settings: Settings, sandbox: SocketAddr) -> Result<Settings, DemoError> {
     use std::fmt::Write as _;
-    let mut text = String::new();
+    let mut text = "[egress]\nallow = [\"127.0.0.0/8\"]\n".to_owned();
     for (name, effect, format) in DESTINATIONS {
         // Writing to a String cannot fail. The retries are quick, so that a demo with failures is.
         write!(
             text,
             "[[destinations]]\nname = \"{name}\"\nurl = \"http://{sandbox}/{name}\"\neffects = [\"{effect}\"]\n\
-             format = \"{format}\"\nretry_base_ms = 100\nretry_cap_ms = 2000\n"
+             format = \"{format}\"\nretry_base_ms = 100\nretry_cap_ms = 2000\n\
+             breaker_base_ms = 200\nbreaker_cap_ms = 1000\n"
         )
         .unwrap_or_default();
     }

@@ -13,6 +13,7 @@ mod corrections;
 mod crash;
 mod credentials;
 mod delivery;
+mod demo;
 mod egress;
 mod harness;
 mod isolation;
