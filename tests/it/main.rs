@@ -26,6 +26,7 @@ mod property;
 mod queue;
 mod races;
 mod reading;
+mod reload;
 mod sandbox;
 mod signing;
 mod steering;
