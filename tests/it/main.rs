@@ -27,6 +27,7 @@ mod queue;
 mod races;
 mod reading;
 mod reload;
+mod retention;
 mod sandbox;
 mod signing;
 mod steering;
