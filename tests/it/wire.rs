@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crvs_outbox::auth::WebhookSecret;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::harness::{PATIENCE, TestApp};
+use crate::harness::{PATIENCE, Setup, TestApp};
 use crate::peers::{Request, by_hand, destination, peer, reply, reset};
 
 const DEADLINE: Duration = Duration::from_millis(600);
@@ -174,5 +175,37 @@ async fn no_transaction_is_open_and_no_connection_is_held_during_an_exchange() {
     release.send(()).await.unwrap();
     running.await.unwrap();
     app.drain().await;
+    app.done().await;
+}
+
+#[tokio::test]
+async fn a_destination_gets_the_signatures_and_headers_that_it_is_configured_with() {
+    let app = TestApp::with(Setup {
+        change: Box::new(|settings| {
+            let search = settings.workers.destinations.iter_mut().find(|d| d.definition.name == "search").unwrap();
+            search.secrets = ["whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4"]
+                .map(|secret| WebhookSecret::parse(secret).unwrap())
+                .to_vec();
+            search.ed25519 = true;
+            search.headers.insert("x-tenant", "north".parse().unwrap());
+        }),
+        ..Setup::default()
+    })
+    .await;
+    app.register_birth("signed-birth").await;
+    app.drain().await;
+    for request in app.peers.received_requests().await.unwrap() {
+        let header = |name: &str| request.headers.get(name).map(|value| value.to_str().unwrap());
+        if request.url.path() != "/search" {
+            assert_eq!((header("webhook-signature"), header("x-tenant")), (None, None), "{}", request.url);
+            continue;
+        }
+        assert_eq!((header("webhook-id"), header("x-tenant")), (header("idempotency-key"), Some("north")));
+        assert_eq!(header("webhook-attempt"), Some("1"));
+        let signatures: Vec<&str> = header("webhook-signature").unwrap().split(' ').collect();
+        let kinds: Vec<&str> = signatures.iter().map(|s| s.split(',').next().unwrap()).collect();
+        assert_eq!(kinds, ["v1", "v1", "v1a"], "the newest secret first");
+        assert_ne!(signatures[0], signatures[1]);
+    }
     app.done().await;
 }

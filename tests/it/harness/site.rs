@@ -38,7 +38,7 @@ impl Site {
             super::key_file().display()
         )
         .unwrap();
-        text += "[workers]\nheartbeat_ms = 500\npoll_ms = 200\n";
+        text += "[workers]\nheartbeat_ms = 1000\npoll_ms = 200\n";
         for (name, effects, format) in [
             ("country-config", r#""validation""#, "opencrvs-event-registration"),
             ("everything", r#""search", "audit", "metrics", "notification""#, "cloudevents"),
