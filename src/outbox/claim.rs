@@ -138,7 +138,7 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
             from gate g
             where d.name = g.name and (g.tokens is not null or g.circuit <> 'closed') and exists (select from picked)
         )
-        select g.circuit = 'closed' and g.circuit_failures = 0 as "clean!", g.circuit <> 'closed' as "probe!", now() as "now!",
+        select g.circuit = 'closed' and g.circuit_failures = 0 as "clean!", g.circuit <> 'closed' as "probe!", now() as "now!", g.room as "room!",
                case when g.paused_at is not null then null
                     when g.circuit <> 'closed' then extract(epoch from g.circuit_probe_at - clock_timestamp())
                     when g.tokens < 1 then (1 - g.tokens) / g.rate_limit end::float8 as wait,
@@ -164,7 +164,7 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
 
 fn batch(ask: &Ask<'_>, rows: Vec<Row>) -> Batch {
     let clean = rows.first().is_none_or(|r| r.clean);
-    let now = rows.first().map(|r| r.now);
+    let (now, room) = (rows.first().map(|r| r.now), rows.first().map_or(0, |r| r.room));
     let wait = rows.first().and_then(|r| r.wait).map(|s| Duration::from_secs_f64(s.max(0.0)));
     let mut messages: Vec<Claimed> = rows.into_iter().filter_map(Row::message).collect();
     messages.sort_unstable_by_key(|c| c.id);
@@ -172,11 +172,10 @@ fn batch(ask: &Ask<'_>, rows: Vec<Row>) -> Batch {
     if let Some(last) = messages.iter().filter(|m| !m.old).map(|m| m.position).max() {
         next.position = next.position.max(last - POSITION_SLACK);
     }
+    // Retries go first, and neither limit was met: all that was due is taken. (A limit of one tosses a coin.)
     let old = messages.iter().filter(|m| m.old).count();
-    if let Some(now) =
-        now.filter(|_| wait.is_none() && ask.retries > 0 && old < usize::from(ask.retries) && ask.limit > 1)
-    {
-        // All that was due is taken.
+    let all_due = ask.limit > 1 && old < usize::from(ask.retries) && i32::try_from(old).is_ok_and(|old| old < room);
+    if let Some(now) = now.filter(|_| all_due) {
         next.due_after = next.due_after.max(now - DUE_SLACK);
     }
     let wait = wait.filter(|_| messages.is_empty());
@@ -188,6 +187,7 @@ struct Row {
     clean: bool,
     probe: bool,
     now: OffsetDateTime,
+    room: i32,
     wait: Option<f64>,
     id: Option<i64>,
     position: Option<i64>,

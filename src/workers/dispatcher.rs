@@ -31,8 +31,9 @@ pub(super) async fn run(context: Context, mut destinations: Destinations, stop: 
                 () = stop.soft.cancelled() => break false,
                 Ok(()) = destinations.changed() => break true,
                 Some(ended) = lanes.join_next() => match ended {
-                    Ok(name) if !running.contains_key(&name) => {}
-                    _ => break false,
+                    // Told to: its destination is gone, or was gone for a moment and has a new lane.
+                    Ok(told) if told.is_cancelled() => {}
+                    Ok(_) | Err(_) => break false,
                 },
             }
         };
@@ -49,7 +50,7 @@ fn adjust(
     context: &Context,
     wanted: &[Arc<Destination>],
     running: &mut HashMap<String, Running>,
-    lanes: &mut JoinSet<String>,
+    lanes: &mut JoinSet<CancellationToken>,
     stop: &Stop,
 ) {
     running.retain(|name, lane| {
@@ -69,10 +70,10 @@ fn adjust(
         let config = watch::Sender::new(Arc::clone(destination));
         let soft = stop.soft.child_token();
         let lane = Lane::new(context.clone(), config.subscribe());
-        let (its_stop, its_name) = (Stop { soft: soft.clone(), hard: stop.hard.clone() }, name.clone());
+        let (its_stop, told) = (Stop { soft: soft.clone(), hard: stop.hard.clone() }, soft.clone());
         lanes.spawn(async move {
             lane.run(its_stop).await;
-            its_name
+            told
         });
         running.insert(name.clone(), Running { config, stop: soft });
     }
