@@ -1,7 +1,7 @@
 //! `CloudEvents` 1.0.2, structured mode (JSON format): <https://github.com/cloudevents/spec>.
 //!
-//! The id is the message's transaction id, the same at each attempt; `type` is the record's status after the action;
-//! `kind`, an extension, is the consequence that this message is.
+//! The id is the message's transaction id, the same at each attempt; `type` is what the action did, the same in all of
+//! its messages; `kind`, an extension, is the consequence that this message is.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -65,7 +65,7 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
         specversion: "1.0",
         id: &subject.message.transaction_id,
         source: SOURCE,
-        r#type: format!("org.crvs.record.{}.v1", word(subject.source.record_status)),
+        r#type: format!("org.crvs.record.{}.v1", word(subject.source.action, subject.source.action_status)),
         subject: subject.source.record_id,
         time: subject.source.created_at,
         datacontenttype: "application/json",
@@ -102,14 +102,17 @@ pub(super) fn data(subject: &Subject<'_>) -> Result<String, PayloadError> {
     Ok(serde_json::to_string(&data)?)
 }
 
-fn word(status: Status) -> &'static str {
-    match status {
-        Status::InProgress => "in-progress",
-        Status::Declared => "declared",
-        Status::Validated => "validated",
-        Status::WaitingValidation => "waiting-validation",
-        Status::Registered => "registered",
-        Status::Rejected => "rejected",
-        Status::Archived => "archived",
+/// What an action did. Not the record's status: what is marked as no duplicate stays `declared`, and is not declared
+/// again.
+fn word(action: ActionKind, status: ActionStatus) -> &'static str {
+    match (action, status) {
+        (ActionKind::Notify, _) => "in-progress",
+        (ActionKind::Declare, _) => "declared",
+        (ActionKind::Validate, _) => "validated",
+        (ActionKind::Register, ActionStatus::Requested) => "waiting-validation",
+        (ActionKind::Register, ActionStatus::Accepted) => "registered",
+        (ActionKind::Register, ActionStatus::Rejected) | (ActionKind::Reject, _) => "rejected",
+        (ActionKind::MarkNotDuplicate, _) => "not-duplicate",
+        (ActionKind::Archive, _) => "archived",
     }
 }

@@ -5,7 +5,7 @@ use time::macros::datetime;
 use uuid::Uuid;
 
 use super::*;
-use crate::records::model::{ActionKind, ActionStatus, Status};
+use crate::records::model::{ActionKind, ActionStatus, Status, Step};
 
 const BUNDLE: &str =
     r#"{"resourceType":"Bundle","type":"document","entry":[{"resource":{"resourceType":"Composition"}}]}"#;
@@ -79,6 +79,28 @@ fn a_cloud_event_has_the_messages_id_and_the_records() {
     );
     let (_, with) = rendered(Format::Cloudevents, Some(FLAT));
     assert_eq!(with["data"]["declaration"], json!({"child.firstName": "Ada"}));
+}
+
+#[test]
+fn a_cloud_events_type_is_what_the_action_did() {
+    for (step, word) in [
+        (Step::Notify, "in-progress"),
+        (Step::Declare, "declared"),
+        (Step::Validate, "validated"),
+        (Step::Register, "waiting-validation"),
+        (Step::Confirm, "registered"),
+        (Step::Refuse, "rejected"),
+        (Step::Reject, "rejected"),
+        (Step::MarkNotDuplicate, "not-duplicate"),
+        (Step::Archive, "archived"),
+    ] {
+        let (action, action_status) = step.appends();
+        // A record that is marked as no duplicate stays declared where the step that it resumes follows.
+        let source = Source { action, action_status, record_status: Status::Declared, ..source() };
+        let payload = render(Format::Cloudevents, &message(), &source, None).unwrap();
+        let body: Value = serde_json::from_slice(&payload.body).unwrap();
+        assert_eq!(body["type"], format!("org.crvs.record.{word}.v1"), "{step:?}");
+    }
 }
 
 #[test]
