@@ -5,8 +5,8 @@
 //! |---|---|---|
 //! | `cloudevents` | `POST {url}` | a structured `CloudEvent` 1.0 |
 //! | `opencrvs-search` | `POST {url}/record` | the record and the transaction id |
-//! | `opencrvs-metrics` | `POST {url}/events/{event}/{kind}` | the same |
-//! | `opencrvs-audit` | `POST {url}/audit/events` | the action, the transaction id, the record's ids |
+//! | `opencrvs-metrics` | `POST {url}/events/{event}/{kind}` | the record and the message's id |
+//! | `opencrvs-audit` | `POST {url}/audit/events` | the action, the message's id, the record's ids |
 //! | `opencrvs-notification` | `POST {url}/{event}/{kind}` | the record |
 //! | `opencrvs-event-registration` | `POST {url}/event-registration` | the record |
 //!

@@ -1,5 +1,8 @@
-//! What OpenCRVS's services take of its workflow service: the requests of pull request 7559, with the message's own id
-//! as their `transactionId`.
+//! What OpenCRVS's services take of its workflow service: the requests of pull request 7559.
+//!
+//! Its workflow names a transaction by the action and the client's id, `register_draft-0001`: ours, without the
+//! consequence before it. Search gets that; metrics and audit, which write several consequences of one transaction, get
+//! the whole id, and what it correlates with as a header.
 
 use reqwest::header::{HeaderName, HeaderValue};
 use serde::Serialize;
@@ -32,10 +35,23 @@ struct AuditData<'a> {
     tracking_id: &'a str,
 }
 
-fn with_record(subject: &Subject<'_>, path: String) -> Result<Payload, PayloadError> {
+fn with_record(subject: &Subject<'_>, path: String, transaction_id: &str) -> Result<Payload, PayloadError> {
     let record = RawValue::from_string(subject.record()?)?;
-    let body = WithRecord { record: &record, transaction_id: &subject.message.transaction_id };
-    Ok(Payload::json(path, serde_json::to_vec(&body)?))
+    Ok(Payload::json(path, serde_json::to_vec(&WithRecord { record: &record, transaction_id })?))
+}
+
+/// The transaction of which a message is a consequence: its id is `{kind}__{transaction}`.
+fn transaction<'a>(subject: &Subject<'a>) -> &'a str {
+    let id = subject.message.transaction_id.as_str();
+    id.strip_prefix(&subject.message.kind).and_then(|rest| rest.strip_prefix("__")).unwrap_or(id)
+}
+
+fn correlated(mut payload: Payload, subject: &Subject<'_>) -> Payload {
+    // A transaction id has no character that a header could not hold.
+    if let Ok(id) = HeaderValue::from_str(transaction(subject)) {
+        payload.headers.insert(CORRELATION_ID, id);
+    }
+    payload
 }
 
 /// `{event}/{kind}`: both are words of ours, without a character that a path would have to escape.
@@ -44,16 +60,12 @@ fn event_and_kind(subject: &Subject<'_>) -> String {
 }
 
 pub(super) fn search(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
-    with_record(subject, "/record".to_owned())
+    with_record(subject, "/record".to_owned(), transaction(subject))
 }
 
 pub(super) fn metrics(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
-    let mut payload = with_record(subject, format!("/events/{}", event_and_kind(subject)))?;
-    // A transaction id has no character that a header could not hold.
-    if let Ok(id) = HeaderValue::from_str(&subject.source.transaction_id) {
-        payload.headers.insert(CORRELATION_ID, id);
-    }
-    Ok(payload)
+    let path = format!("/events/{}", event_and_kind(subject));
+    Ok(correlated(with_record(subject, path, &subject.message.transaction_id)?, subject))
 }
 
 pub(super) fn audit(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
@@ -65,7 +77,7 @@ pub(super) fn audit(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
             tracking_id: &subject.source.tracking_id,
         },
     };
-    Ok(Payload::json("/audit/events".to_owned(), serde_json::to_vec(&body)?))
+    Ok(correlated(Payload::json("/audit/events".to_owned(), serde_json::to_vec(&body)?), subject))
 }
 
 pub(super) fn notification(subject: &Subject<'_>) -> Result<Payload, PayloadError> {

@@ -103,20 +103,26 @@ fn a_cloud_events_type_is_what_the_action_did() {
     }
 }
 
+/// The bundle, stamped.
+fn bundle() -> Value {
+    serde_json::from_str(&stamp(BUNDLE, &source()).unwrap().1).unwrap()
+}
+
 #[test]
 fn opencrvs_services_get_what_its_workflow_sends() {
     let (search, body) = rendered(Format::OpencrvsSearch, Some(BUNDLE));
     assert_eq!((search.path.as_str(), search.content_type), ("/record", "application/json"));
-    assert_eq!(body["transactionId"], "registered__confirm_draft-0001");
+    assert_eq!(body, json!({"record": bundle(), "transactionId": "confirm_draft-0001"}));
     assert_eq!(body["record"]["entry"][0]["resource"]["id"], json!(Uuid::from_u128(1)));
 
     let (metrics, body) = rendered(Format::OpencrvsMetrics, Some(BUNDLE));
     assert_eq!(metrics.path, "/events/birth/registered");
-    assert_eq!(metrics.headers["x-correlation-id"], "draft-0001");
-    assert_eq!(body["record"]["resourceType"], "Bundle");
+    assert_eq!(metrics.headers["x-correlation-id"], "confirm_draft-0001");
+    assert_eq!(body, json!({"record": bundle(), "transactionId": "registered__confirm_draft-0001"}));
 
     let (audit, body) = rendered(Format::OpencrvsAudit, None);
     assert_eq!(audit.path, "/audit/events");
+    assert_eq!(audit.headers["x-correlation-id"], "confirm_draft-0001");
     assert_eq!(
         body,
         json!({"action": "registered", "transactionId": "registered__confirm_draft-0001",
@@ -124,10 +130,13 @@ fn opencrvs_services_get_what_its_workflow_sends() {
     );
 
     let (notification, body) = rendered(Format::OpencrvsNotification, Some(BUNDLE));
-    assert_eq!((notification.path.as_str(), &body["resourceType"]), ("/birth/registered", &json!("Bundle")));
+    assert_eq!((notification.path.as_str(), body), ("/birth/registered", bundle()));
 
     let (registration, body) = rendered(Format::OpencrvsEventRegistration, Some(BUNDLE));
-    assert_eq!((registration.path.as_str(), &body["type"]), ("/event-registration", &json!("document")));
+    assert_eq!((registration.path.as_str(), body), ("/event-registration", bundle()));
+    for payload in [search, notification, registration] {
+        assert!(payload.headers.is_empty(), "only metrics and audit are correlated");
+    }
 }
 
 #[test]
