@@ -8,26 +8,29 @@ use uuid::Uuid;
 
 use super::{Fate, State, ledger};
 
-/// Where a request came to: the receiver, and what its format adds.
+/// Where a request came to; what its format adds to the path does not matter here.
 #[derive(Deserialize)]
 pub(super) struct At {
     destination: String,
-    rest: Option<String>,
 }
 
-/// The consequence and the record, in whatever format: a ledger needs no more.
-fn what(at: &At, body: &Value) -> (String, Option<Uuid>) {
+/// Where the formats have the record's id; the last two are those of flat declarations.
+const RECORD_ID: [&str; 6] = [
+    "/subject",
+    "/additionalData/compositionId",
+    "/record/entry/0/resource/id",
+    "/entry/0/resource/id",
+    "/record/record/id",
+    "/record/id",
+];
+
+/// The consequence and the record, in whatever format: a ledger needs no more. What does not name its consequence has
+/// it at the start of its id.
+fn what(id: &str, body: &Value) -> (String, Option<Uuid>) {
     let text = |pointer: &str| body.pointer(pointer).and_then(Value::as_str);
-    let last = at.rest.as_deref().and_then(|rest| rest.rsplit('/').next());
-    let kind = text("/kind").or_else(|| text("/action")).or(last).unwrap_or("unknown");
-    let record = [
-        "/subject",
-        "/additionalData/compositionId",
-        "/record/entry/0/resource/id",
-        "/entry/0/resource/id",
-        "/record/id",
-    ];
-    (kind.to_owned(), record.into_iter().find_map(text).and_then(|id| id.parse().ok()))
+    let of_id = id.split_once("__").map(|(kind, _)| kind);
+    let kind = text("/kind").or_else(|| text("/action")).or(of_id).unwrap_or("unknown");
+    (kind.to_owned(), RECORD_ID.into_iter().find_map(text).and_then(|id| id.parse().ok()))
 }
 
 /// Takes one message: 401 without a good token, 400 without an id, else its effect happens once.
@@ -43,7 +46,7 @@ pub(super) async fn receive(
     let Some(id) = transaction_id(&headers) else {
         return StatusCode::BAD_REQUEST;
     };
-    let (kind, record) = what(&at, &body);
+    let (kind, record) = what(id, &body);
     let destination = at.destination;
     let fate = state.fate();
     let done = if fate == Fate::FailsBefore {
