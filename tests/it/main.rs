@@ -15,6 +15,7 @@ mod credentials;
 mod delivery;
 mod demo;
 mod egress;
+mod formats;
 mod harness;
 mod isolation;
 mod lanes;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crvs_outbox::auth::{KeySource, Signer, Trust, Verifier};
-use crvs_outbox::outbox::destination::Auth;
+use crvs_outbox::outbox::destination::{Auth, Format};
 use crvs_outbox::records::model::Status;
 use crvs_outbox::sandbox::{Mode, Sandbox, Settings, effects_ending_in};
 use reqwest::StatusCode;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{PATIENCE, Setup, TestApp, expired_token, key_file};
+use crate::harness::{PATIENCE, Setup, TestApp, expired_token, flat, key_file};
 
 fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
@@ -138,6 +138,35 @@ async fn every_effect_happens_exactly_once_though_half_of_the_requests_fail() {
     assert!(app.count("select count(*) from outbox_history where attempt > 1").await > 0);
     stop.cancel();
     app.done().await;
+}
+
+#[tokio::test]
+async fn the_ledger_knows_record_and_consequence_in_every_format() {
+    for formats in [
+        [Format::Cloudevents; 4],
+        [Format::OpencrvsSearch, Format::OpencrvsAudit, Format::OpencrvsMetrics, Format::OpencrvsNotification],
+    ] {
+        let (app, _, stop) = changed(Mode::Confirm, 0.0, move |settings| {
+            for (name, format) in ["search", "audit", "metrics", "notification"].into_iter().zip(formats) {
+                let mut destinations = settings.workers.destinations.iter_mut();
+                destinations.find(|d| d.definition.name == name).unwrap().definition.format = format;
+            }
+        })
+        .await;
+        app.register_birth("a-bundle-1").await;
+        let token = app.token("registrar", &["register"]);
+        let answer = app.post("/records", &token, "flat-0001", &flat("register")).await;
+        assert_eq!(answer.status(), StatusCode::ACCEPTED);
+        app.wait_for("select count(*) from record where status = 'registered'", 2).await;
+        app.wait_for(LIVE, 0).await;
+        // The queue's own history says of each what it was.
+        let as_sent = "select count(*) from sandbox.effect e join outbox_history h
+                           on (h.destination, h.transaction_id, h.kind, h.record_id) = (e.destination, e.transaction_id, e.kind, e.record_id)
+                       where e.destination <> 'country-config'";
+        assert_eq!(app.count(as_sent).await, 16, "{formats:?}");
+        stop.cancel();
+        app.done().await;
+    }
 }
 
 #[tokio::test]
