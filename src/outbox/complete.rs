@@ -62,8 +62,13 @@ pub async fn complete(conn: &mut PgConnection, worker: Uuid, settlements: &[Sett
         settlements.iter().partition(|s| s.outcome == Outcome::Delivered);
     let mut settled = Vec::with_capacity(settlements.len());
     let mut freed = Vec::new();
+    let aside = if settlements.iter().any(|s| s.outcome == Outcome::Dead) {
+        hold_front(conn, settlements).await?
+    } else {
+        Vec::new()
+    };
     if !put_back.is_empty() {
-        for back in return_to_queue(conn, worker, &put_back).await? {
+        for back in return_to_queue(conn, worker, &put_back, &aside).await? {
             settled.push(back.id);
             if back.skipped {
                 freed.push(Freed { record_id: back.record_id, destination: back.destination });
@@ -172,8 +177,38 @@ async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> 
     .await
 }
 
-/// Gives messages back to the queue with the attempt that failed, or lays them to rest.
-async fn return_to_queue(conn: &mut PgConnection, worker: Uuid, back: &[&Settlement]) -> sqlx::Result<Vec<Back>> {
+/// Holds what is about to leave the front, in the order of ids: what is delivered, and what dies where the dead are set
+/// aside; returns the latter. Both let the next of their record go, so both wait for whoever adds one behind them.
+async fn hold_front(conn: &mut PgConnection, settlements: &[Settlement]) -> sqlx::Result<Vec<i64>> {
+    let leaving = || settlements.iter().filter(|s| matches!(s.outcome, Outcome::Delivered | Outcome::Dead));
+    let ids: Vec<i64> = leaving().map(|s| s.id).collect();
+    let leases: Vec<i64> = leaving().map(|s| s.lease).collect();
+    let dead: Vec<bool> = leaving().map(|s| s.outcome == Outcome::Dead).collect();
+    let held = sqlx::query!(
+        r#"
+        select m.id, t.dead as "dead!"
+        from unnest($1::bigint[], $2::bigint[], $3::bool[]) as t (id, lease, dead)
+        join outbox_message m on m.id = t.id and m.lease = t.lease and m.state = 'delivering'
+        left join destination d on d.name = m.destination
+        where not t.dead or d.on_dead = 'skip'
+        order by m.id
+        for update of m
+        "#,
+        &ids,
+        &leases,
+        &dead,
+    );
+    Ok(held.fetch_all(conn).await?.into_iter().filter(|h| h.dead).map(|h| h.id).collect())
+}
+
+/// Gives messages back to the queue with the attempt that failed, or lays them to rest; those that were
+/// [held for it](hold_front) aside.
+async fn return_to_queue(
+    conn: &mut PgConnection,
+    worker: Uuid,
+    back: &[&Settlement],
+    aside: &[i64],
+) -> sqlx::Result<Vec<Back>> {
     let ids: Vec<i64> = back.iter().map(|s| s.id).collect();
     let leases: Vec<i64> = back.iter().map(|s| s.lease).collect();
     let outcomes: Vec<&str> = back.iter().map(|s| word(&s.outcome)).collect();
@@ -186,17 +221,16 @@ async fn return_to_queue(conn: &mut PgConnection, worker: Uuid, back: &[&Settlem
         Back,
         r#"
         with told as materialized (
-            select m.id, t.outcome, t.delay, t.status, t.error, t.refused, t.duration, d.on_dead
+            select m.id, t.outcome, t.delay, t.status, t.error, t.refused, t.duration
             from unnest($1::bigint[], $2::bigint[], $3::text[], $4::float8[], $5::smallint[], $6::text[], $7::bool[], $8::float8[])
                  as t (id, lease, outcome, delay, status, error, refused, duration)
             join outbox_message m on m.id = t.id and m.lease = t.lease and m.state = 'delivering'
-            left join destination d on d.name = m.destination
             order by m.id
             for no key update of m
         ), back as (
             update outbox_message m
             set state = case when told.outcome = 'dead' then 'dead' else 'retrying' end::message_state,
-                skipped = told.outcome = 'dead' and coalesce(told.on_dead = 'skip', false),
+                skipped = m.id = any ($10),
                 attempt = m.attempt - (told.outcome = 'released')::int,
                 available_at = now() + make_interval(secs => told.delay),
                 refused_since = case when told.outcome = 'released' then m.refused_since
@@ -224,6 +258,7 @@ async fn return_to_queue(conn: &mut PgConnection, worker: Uuid, back: &[&Settlem
         &refused,
         &durations as &[Option<f64>],
         worker,
+        aside,
     )
     .fetch_all(conn)
     .await

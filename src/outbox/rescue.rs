@@ -18,6 +18,7 @@ pub struct Rescued {
 /// Takes back every lease whose hard end has passed or whose worker's heartbeat is older than two intervals, in the
 /// caller's transaction. A message that was rescued `max_rescues` times already becomes `dead`.
 pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<Rescued> {
+    let aside = hold_front(&mut *conn, max_rescues).await?;
     let rows = sqlx::query_as!(
         Row,
         r#"
@@ -29,17 +30,19 @@ pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<R
               and (m.lease_until <= now() or w.id is null or w.heartbeat_at <= now() - 2 * w.interval)
         ), held as materialized (
             -- the fence: one that was settled and claimed anew since we looked has another number
-            select m.id, lost.lease_holder, coalesce(d.on_dead = 'skip', false) as may_skip
+            select m.id, lost.lease_holder
             from outbox_message m
             join lost on lost.id = m.id and lost.lease = m.lease
             left join destination d on d.name = m.destination
             where m.state = 'delivering'
+              -- one that is to be set aside while somebody adds behind it is left to the next turn
+              and (m.rescues < $1 or coalesce(d.on_dead, 'hold') = 'hold' or m.id = any ($2))
             order by m.id
             for no key update of m skip locked
         ), freed as (
             update outbox_message m
             set state = case when m.rescues >= $1 then 'dead' else 'retrying' end::message_state,
-                skipped = m.rescues >= $1 and held.may_skip,
+                skipped = m.id = any ($2),
                 rescues = m.rescues + 1, available_at = now(), last_status = null, last_error = 'lease-expired',
                 lease_holder = null, lease_until = null
             from held
@@ -52,7 +55,8 @@ pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<R
         select destination as "destination!", record_id as "record_id!", state as "state!: MessageState", skipped as "skipped!"
         from freed
         "#,
-        max_rescues
+        max_rescues,
+        &aside,
     )
     .fetch_all(&mut *conn)
     .await?;
@@ -61,6 +65,26 @@ pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<R
     let aside: Vec<Freed> = rows.into_iter().filter(|r| r.skipped).map(Freed::from).collect();
     promote(conn, &aside).await?;
     Ok(rescued)
+}
+
+/// Holds what is about to be set aside, unless somebody is adding a message behind it at this moment: it lets the next of
+/// its record go, and could not see that one.
+async fn hold_front(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<Vec<i64>> {
+    sqlx::query_scalar!(
+        r#"
+        select m.id
+        from outbox_message m
+        join destination d on d.name = m.destination and d.on_dead = 'skip'
+        left join worker w on w.id = m.lease_holder
+        where m.state = 'delivering' and m.rescues >= $1
+          and (m.lease_until <= now() or w.id is null or w.heartbeat_at <= now() - 2 * w.interval)
+        order by m.id
+        for update of m skip locked
+        "#,
+        max_rescues
+    )
+    .fetch_all(conn)
+    .await
 }
 
 struct Row {

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crvs_outbox::outbox::complete::{Outcome, Settlement, complete};
 use crvs_outbox::outbox::operate::{self, OperateError};
+use crvs_outbox::outbox::rescue::Rescued;
 use crvs_outbox::outbox::{Claimed, MessageState, enqueue};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
@@ -100,6 +101,71 @@ async fn a_message_that_goes_back_in_line_while_the_one_ahead_finishes_is_not_fo
     operator.commit().await.unwrap();
     completer.await.unwrap();
     assert_eq!(state(&app, aside).await, Some((MessageState::Queued, false)));
+    app.done_with_leftovers_of_nobody().await;
+}
+
+/// Sets a leased message aside.
+async fn set_aside(db: PgPool, worker: Uuid, claimed: Claimed) {
+    let mut tx = db.begin().await.unwrap();
+    let settlement = Settlement::without_exchange(&claimed, Outcome::Dead);
+    assert_eq!(complete(&mut tx, worker, &[settlement]).await.unwrap(), [claimed.id]);
+    tx.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_that_is_set_aside_while_one_is_added_behind_it_lets_that_one_go() {
+    let app = TestApp::start().await;
+    app.execute("update destination set on_dead = 'skip' where name = 'search'").await;
+    let (record, worker) = (Uuid::now_v7(), living(&app).await);
+    put(&app, record, "aside").await;
+    let leased = claim_all(&app, worker).await.remove(0);
+    let mut enqueuer = app.db.begin().await.unwrap();
+    enqueue::hold_predecessors(&mut enqueuer, record).await.unwrap();
+    let behind = enqueue::enqueue(&mut enqueuer, &[message(record, "behind")]).await.unwrap().remove(0);
+    assert_eq!(behind.state, MessageState::Blocked);
+    let completer = tokio::spawn(set_aside(app.db.clone(), worker, leased));
+    somebody_waits(&app).await;
+    enqueuer.commit().await.unwrap();
+    completer.await.unwrap();
+    assert_eq!(state(&app, behind.id).await, Some((MessageState::Queued, false)));
+    app.done_with_leftovers_of_nobody().await;
+}
+
+#[tokio::test]
+async fn a_message_that_goes_back_in_line_while_the_one_ahead_is_set_aside_is_not_forgotten() {
+    let app = TestApp::start().await;
+    app.execute("update destination set on_dead = 'skip' where name = 'search'").await;
+    let (record, worker) = (Uuid::now_v7(), living(&app).await);
+    let back = dead(&app, record, "back").await;
+    put(&app, record, "ahead").await;
+    let leased = claim_all(&app, worker).await.remove(0);
+    let mut operator = app.db.begin().await.unwrap();
+    assert_eq!(operate::retry(&mut operator, back, None).await.unwrap()[0].state_after, MessageState::Blocked);
+    let completer = tokio::spawn(set_aside(app.db.clone(), worker, leased));
+    somebody_waits(&app).await;
+    operator.commit().await.unwrap();
+    completer.await.unwrap();
+    assert_eq!(state(&app, back).await, Some((MessageState::Queued, false)));
+    app.done_with_leftovers_of_nobody().await;
+}
+
+#[tokio::test]
+async fn a_message_that_kills_its_workers_is_set_aside_once_nobody_adds_behind_it() {
+    let app = TestApp::start().await;
+    app.execute("update destination set on_dead = 'skip' where name = 'search'").await;
+    let (record, worker) = (Uuid::now_v7(), living(&app).await);
+    let first = put(&app, record, "kills").await;
+    claim_all(&app, worker).await;
+    app.execute("update outbox_message set rescues = 1000").await;
+    app.expire_leases().await;
+    let mut enqueuer = app.db.begin().await.unwrap();
+    enqueue::hold_predecessors(&mut enqueuer, record).await.unwrap();
+    let behind = enqueue::enqueue(&mut enqueuer, &[message(record, "behind")]).await.unwrap().remove(0);
+    assert_eq!(app.rescue().await, Rescued::default(), "it waits for nobody: the next turn does it");
+    enqueuer.commit().await.unwrap();
+    assert_eq!(app.rescue().await, Rescued { dead: 1, ..Rescued::default() });
+    assert_eq!(state(&app, first).await, Some((MessageState::Dead, true)));
+    assert_eq!(state(&app, behind.id).await, Some((MessageState::Queued, false)));
     app.done_with_leftovers_of_nobody().await;
 }
 
