@@ -105,7 +105,10 @@ language sql stable as $$
     select d.name, q.ready, now() - least(q.since, r.since), d.circuit = 'closed' and d.paused_at is null, d.backpressure
     from destination d
     cross join lateral (
-        select (select count(*) from (select from outbox_message m where m.destination = d.name and m.state = 'queued' limit depth_limit + 1) capped) as ready,
+        select (select count(*) from (select from outbox_message m where m.destination = d.name and m.state = 'queued'
+                                     union all
+                                     select from outbox_message m where m.destination = d.name and m.state = 'retrying'
+                                     limit depth_limit + 1) capped) as ready,
                (select m.available_at from outbox_message m where m.destination = d.name and m.state = 'queued' order by m.position limit 1) as since
     ) q
     cross join lateral (
@@ -116,7 +119,7 @@ language sql stable as $$
     order by d.name
 $$;
 comment on function outbox_pressure(bigint) is
-    'Per enabled destination: ready messages (counted no further than one past the limit), the age of the oldest due one, whether messages flow (neither paused nor circuit open), and whether its backlog counts fully. What the service refuses submissions by.';
+    'Per enabled destination: ready and retrying messages (counted no further than one past the limit), the age of the oldest due one, whether messages flow (neither paused nor circuit open), and whether its backlog counts fully. What the service refuses submissions by.';
 
 create function outbox_partitions_drop(keep_days integer) returns integer
 language plpgsql set timezone to 'UTC' set lock_timeout to '250ms' as $$

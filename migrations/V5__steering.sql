@@ -639,6 +639,7 @@ begin
         grant select, insert on record_version, record_attachment, attachment, attachment_chunk, outbox_history, outbox_attempt to crvs_outbox_app;
         grant select, insert, update on record, record_action, destination to crvs_outbox_app;
         grant select, insert, update, delete on client_transaction, outbox_message, worker to crvs_outbox_app;
+        grant insert on operator_action to crvs_outbox_app;
         grant usage, select on sequence outbox_lease, outbox_position to crvs_outbox_app;
         grant execute on function outbox_partitions_ensure(integer), outbox_partitions_drop(integer) to crvs_outbox_app;
         if to_regclass('refinery_schema_history') is not null then

@@ -78,6 +78,10 @@ async fn serve_until_told(args: &Serve, file: File, url: &str, cluster: Option<&
 /// SIGHUP: the destinations of the file, as it is now.
 async fn reload(app: &App, args: &Serve, before: &File, url: &str) -> Result<(), CliError> {
     let now = args.file()?;
+    if now.destinations.is_empty() && !before.destinations.is_empty() {
+        let text = "there is no destination left; to stop delivering, pause them or stop the process".to_owned();
+        return Err(ConfigError::Invalid(vec![text]).into());
+    }
     let others_changed = File { destinations: before.destinations.clone(), ..now.clone() } != *before;
     app.reload(&now.settings(url.to_owned())?).await?;
     if others_changed {

@@ -161,7 +161,10 @@ fn number_faults(entry: &DestinationEntry) -> Vec<&'static str> {
             "concurrency, batch, timeout_ms and retry_base_ms are at least 1",
         ),
         (entry.retry_cap_ms >= entry.retry_base_ms, "retry_cap_ms is less than retry_base_ms"),
-        (entry.lease_ms.is_none_or(|lease| lease > entry.timeout_ms), "lease_ms is not more than timeout_ms"),
+        (
+            entry.lease_ms.is_none_or(|lease| lease >= entry.timeout_ms.saturating_add(10_000)),
+            "lease_ms leaves less than 10 s beside timeout_ms for reading and settling",
+        ),
         (entry.max_attempts != Some(0), "max_attempts is at least 1"),
         (
             entry.breaker_base_ms > 0 && entry.breaker_cap_ms >= entry.breaker_base_ms,
@@ -249,6 +252,6 @@ mod tests {
                      max_attempts = 0\nbreaker_base_ms = 0\nbatch = 0";
         assert_eq!(faults(lines).len(), 6);
         assert_eq!(faults("effects = [\"search\"]\nretry_on = [404]\ndead_on = [404]").len(), 1);
-        assert!(faults("effects = [\"search\"]\nlease_ms = 15001\nretry_on = [404]\nrate_limit = 0.5").is_empty());
+        assert!(faults("effects = [\"search\"]\nlease_ms = 25000\nretry_on = [404]\nrate_limit = 0.5").is_empty());
     }
 }

@@ -46,7 +46,7 @@ impl File {
     pub fn parse(text: &str, path: &std::path::Path) -> Result<Self, ConfigError> {
         toml::from_str(text).map_err(|e| {
             let line = e.span().and_then(|s| text.get(..s.start)).map_or(1, |before| before.matches('\n').count() + 1);
-            ConfigError::Parse(path.to_owned(), line, e.message().to_owned())
+            ConfigError::Parse(path.to_owned(), line, without_value(e.message()))
         })
     }
 
@@ -129,6 +129,17 @@ impl File {
         rule(self.backpressure.max_age_seconds != Some(0), "backpressure.max_age_seconds: at least 1");
         rule(self.backpressure.check_ms >= 10, "backpressure.check_ms: at least 10");
         rule(self.retention.days >= 1, "retention.days: at least 1");
+    }
+}
+
+/// serde says what it found in place of what it wanted: a secret, perhaps, that was written without its brackets.
+fn without_value(message: &str) -> String {
+    match message.split_once(", expected") {
+        Some((found, wanted)) if found.starts_with("invalid ") => {
+            let kind: String = found.chars().take_while(|c| *c != ':').collect();
+            format!("{kind}: expected{wanted}")
+        }
+        _ => message.to_owned(),
     }
 }
 
@@ -264,6 +275,18 @@ mod tests {
         let Err(ConfigError::Invalid(wrong)) = settings(text) else { panic!("accepted") };
         assert_eq!(wrong.len(), 7, "{wrong:#?}");
         assert!(!wrong.join(" ").contains("secret"));
+    }
+
+    #[test]
+    fn a_secret_in_the_wrong_place_is_not_repeated() {
+        let one = "[[destinations]]\nname = \"a\"\nurl = \"http://a\"\neffects = [\"search\"]\n";
+        for wrong in
+            ["signing_secrets = \"whsec_s3cr3t\"", "secret_headers = \"s3cr3t\"", "signing_secrets = [\"s3cr3t\"]"]
+        {
+            let parsed = File::parse(&format!("{one}{wrong}"), std::path::Path::new("x"));
+            let error = parsed.and_then(|file| file.settings("postgres:///x".to_owned())).err().unwrap();
+            assert!(!format!("{error} {error:?}").contains("s3cr3t"), "{error}");
+        }
     }
 
     #[test]

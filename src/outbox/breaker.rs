@@ -117,10 +117,10 @@ async fn fail(conn: &mut PgConnection, destination: &str, pulse: Pulse) -> sqlx:
     Ok(opened.unwrap_or(false))
 }
 
-/// The probe was not sent, by our own fault: another may go at once.
+/// The probe was not sent, by our own fault: another may go in a moment.
 pub async fn give_probe_back(conn: &mut PgConnection, destination: &str) -> sqlx::Result<()> {
     sqlx::query!(
-        "update destination set circuit = 'open', circuit_probe_at = clock_timestamp() where name = $1 and circuit = 'half_open'",
+        "update destination set circuit = 'open', circuit_probe_at = clock_timestamp() + interval '5 seconds' where name = $1 and circuit = 'half_open'",
         destination
     )
     .execute(conn)

@@ -20,8 +20,8 @@ pub struct Ask<'a> {
     pub worker: Uuid,
     /// Messages at most.
     pub limit: u16,
-    /// How many of them may be retries. The other places are kept for fresh messages. If `limit` is 1 and a retry is
-    /// allowed, fresh and old take turns by chance.
+    /// How many of them may be retries. They take half of the room at most while fresh ones wait; where there is room for
+    /// one, fresh and old take turns by chance.
     pub retries: u16,
     /// The hard end of the leases.
     pub lease: Duration,
@@ -61,6 +61,8 @@ pub struct Batch {
     pub messages: Vec<Claimed>,
     /// Whether the circuit is closed and nothing has failed lately.
     pub clean: bool,
+    /// Whether there may be more, that a limit left behind.
+    pub full: bool,
     /// When the destination may be asked again, if it may not be sent to now: its circuit is open or its rate is spent.
     pub wait: Option<Duration>,
     /// Where the next claim should begin.
@@ -81,7 +83,7 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
                    least(greatest(d.rate_limit, 1), d.rate_tokens + d.rate_limit
                        * greatest(extract(epoch from clock_timestamp() - d.rate_at), 0)::float8) as tokens
             from destination d
-            where d.name = $1 and d.paused_at is null and (d.rate_limit is not null or d.circuit <> 'closed')
+            where d.name = $1 and (d.rate_limit is not null or d.circuit <> 'closed')
             for no key update
         ), state as materialized (
             select * from locked
@@ -97,27 +99,31 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
                              else 0 end as room
             from state s
         ), coin as materialized (
-            select $3::int = 1 and random() < 0.5 as fresh_first
+            select (select room from gate) = 1 and random() < 0.5 as fresh_first
         ), due as materialized (
-            select id, true as old from outbox_message
+            select id from outbox_message
             where destination = $1 and state = 'retrying' and available_at > $6 and available_at <= now()
               and (select room from gate) > 0
             order by available_at, id
             limit $4::int
             for no key update skip locked
+        ), numbered as materialized (
+            -- half of the room is for fresh messages, if there are any
+            select id, row_number() over () <= ((select room from gate) + 1) / 2 and not (select fresh_first from coin) as first
+            from due
         ), fresh as materialized (
-            select id, false as old from outbox_message
+            select id from outbox_message
             where destination = $1 and state = 'queued' and position > $7
               and (select room from gate) > 0
             order by position
             limit $3::int
             for no key update skip locked
         ), picked as materialized (
-            select * from due where not (select fresh_first from coin)
+            select id, true as old from numbered where first
             union all
-            select * from fresh
+            select id, false from fresh
             union all
-            select * from due where (select fresh_first from coin)
+            select id, true from numbered where not first
             limit (select room from gate)
         ), taken as (
             update outbox_message m
@@ -125,7 +131,8 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
                 lease_holder = $2, lease_until = now() + make_interval(secs => $5)
             from picked
             where m.id = picked.id
-            returning m.id, m.position, m.lease, m.kind, m.transaction_id, m.record_id, m.action_id, m.attempt, m.redelivery,
+            returning m.id, m.position, m.available_at, m.lease, m.kind, m.transaction_id, m.record_id, m.action_id, m.attempt,
+                      m.rescues, m.redelivery,
                       extract(epoch from now() - m.refused_since)::float8 as refused_for,
                       m.initiator_id, m.initiator_scopes, m.traceparent, picked.old
         ), noted as (
@@ -142,9 +149,9 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
                case when g.paused_at is not null then null
                     when g.circuit <> 'closed' then extract(epoch from g.circuit_probe_at - clock_timestamp())
                     when g.tokens < 1 then (1 - g.tokens) / g.rate_limit end::float8 as wait,
-               t.id as "id?", t.position as "position?", t.lease as "lease?", t.kind as "kind?",
+               t.id as "id?", t.position as "position?", t.available_at as "available_at?", t.lease as "lease?", t.kind as "kind?",
                t.transaction_id as "transaction_id?", t.record_id as "record_id?", t.action_id as "action_id?",
-               t.attempt as "attempt?", t.redelivery as "redelivery?", t.refused_for as "refused_for?",
+               t.attempt as "attempt?", t.rescues as "rescues?", t.redelivery as "redelivery?", t.refused_for as "refused_for?",
                t.initiator_id as "initiator_id?", t.initiator_scopes as "initiator_scopes?", t.traceparent as "traceparent?",
                t.old as "old?"
         from gate g left join taken t on true
@@ -164,7 +171,7 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
 
 fn batch(ask: &Ask<'_>, rows: Vec<Row>) -> Batch {
     let clean = rows.first().is_none_or(|r| r.clean);
-    let (now, room) = (rows.first().map(|r| r.now), rows.first().map_or(0, |r| r.room));
+    let (now, room) = (rows.first().map(|r| r.now), rows.first().map_or(0, |r| usize::try_from(r.room).unwrap_or(0)));
     let wait = rows.first().and_then(|r| r.wait).map(|s| Duration::from_secs_f64(s.max(0.0)));
     let mut messages: Vec<Claimed> = rows.into_iter().filter_map(Row::message).collect();
     messages.sort_unstable_by_key(|c| c.id);
@@ -172,14 +179,15 @@ fn batch(ask: &Ask<'_>, rows: Vec<Row>) -> Batch {
     if let Some(last) = messages.iter().filter(|m| !m.old).map(|m| m.position).max() {
         next.position = next.position.max(last - POSITION_SLACK);
     }
-    // Retries go first, and neither limit was met: all that was due is taken. (A limit of one tosses a coin.)
+    // All that was due is taken if no limit cut it short: neither that of retries, nor the room, nor their half of it.
     let old = messages.iter().filter(|m| m.old).count();
-    let all_due = ask.limit > 1 && old < usize::from(ask.retries) && i32::try_from(old).is_ok_and(|old| old < room);
+    let all_due = old < usize::from(ask.retries) && (messages.len() < room || (room > 1 && old < room.div_ceil(2)));
     if let Some(now) = now.filter(|_| all_due) {
         next.due_after = next.due_after.max(now - DUE_SLACK);
     }
     let wait = wait.filter(|_| messages.is_empty());
-    Batch { messages, clean, wait, next }
+    let full = messages.len() >= room || old >= usize::from(ask.retries);
+    Batch { messages, clean, full, wait, next }
 }
 
 /// The gate's state, and a claimed row if there is one, with the server's intervals still in seconds.
@@ -191,12 +199,14 @@ struct Row {
     wait: Option<f64>,
     id: Option<i64>,
     position: Option<i64>,
+    available_at: Option<OffsetDateTime>,
     lease: Option<i64>,
     kind: Option<String>,
     transaction_id: Option<String>,
     record_id: Option<Uuid>,
     action_id: Option<Uuid>,
     attempt: Option<i32>,
+    rescues: Option<i32>,
     redelivery: Option<i32>,
     refused_for: Option<f64>,
     initiator_id: Option<String>,
@@ -211,12 +221,14 @@ impl Row {
         Some(Claimed {
             id: self.id?,
             position: self.position?,
+            due_at: self.available_at?,
             lease: self.lease?,
             kind: self.kind?,
             transaction_id: self.transaction_id?,
             record_id: self.record_id?,
             action_id: self.action_id?,
             attempt: self.attempt?,
+            rescues: self.rescues?,
             redelivery: self.redelivery?,
             refused_for: self.refused_for.map(|s| Duration::from_secs_f64(s.max(0.0))),
             initiator_id: self.initiator_id?,

@@ -231,16 +231,17 @@ async fn return_to_queue(
             update outbox_message m
             set state = case when told.outcome = 'dead' then 'dead' else 'retrying' end::message_state,
                 skipped = m.id = any ($10),
-                attempt = m.attempt - (told.outcome = 'released')::int,
+                -- what was never sent burns no attempt, whatever becomes of it
+                attempt = m.attempt - (told.outcome = 'released' or (told.outcome = 'dead' and told.duration is null))::int,
                 available_at = now() + make_interval(secs => told.delay),
                 refused_since = case when told.outcome = 'released' then m.refused_since
                                      when told.refused then coalesce(m.refused_since, now()) end,
                 last_status = case when told.outcome = 'released' then coalesce(told.status, m.last_status) else told.status end,
-                last_error = case when told.outcome = 'released' then m.last_error else told.error end,
+                last_error = case when told.outcome = 'released' then coalesce(told.error, m.last_error) else told.error end,
                 lease_holder = null, lease_until = null
             from told
             where m.id = told.id
-            returning m.id, m.lease, m.destination, m.record_id, m.skipped, m.attempt + (told.outcome = 'released')::int as attempt,
+            returning m.id, m.lease, m.destination, m.record_id, m.skipped, m.attempt + (told.outcome = 'released' or (told.outcome = 'dead' and told.duration is null))::int as attempt,
                       told.outcome, told.status, told.error, told.duration
         ), logged as (
             insert into outbox_attempt (message_id, attempt, outcome, destination, status, error, duration, lease, worker_id)

@@ -133,11 +133,17 @@ pub const LEASE_MARGIN: Duration = Duration::from_secs(30);
 pub async fn apply(conn: &mut PgConnection, definitions: &[Definition]) -> sqlx::Result<Vec<String>> {
     let mut definitions: Vec<&Definition> = definitions.iter().collect();
     definitions.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    hold_all(conn).await?;
     for d in &definitions {
         upsert(conn, d).await?;
     }
     let names: Vec<&str> = definitions.iter().map(|d| d.name.as_str()).collect();
     disable_others(conn, &names).await
+}
+
+/// Two configurations that disable each other's destinations would deadlock.
+async fn hold_all(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query_scalar!("select name from destination order by name for no key update").fetch_all(conn).await.map(drop)
 }
 
 async fn upsert(conn: &mut PgConnection, d: &Definition) -> sqlx::Result<()> {
@@ -155,7 +161,10 @@ async fn upsert(conn: &mut PgConnection, d: &Definition) -> sqlx::Result<()> {
             retry_base = excluded.retry_base, retry_cap = excluded.retry_cap, max_attempts = excluded.max_attempts,
             retry_on = excluded.retry_on, dead_on = excluded.dead_on, on_dead = excluded.on_dead,
             backpressure = excluded.backpressure, rate_limit = excluded.rate_limit, breaker_failures = excluded.breaker_failures,
-            breaker_base = excluded.breaker_base, breaker_cap = excluded.breaker_cap, enabled = true, applied_at = now()
+            breaker_base = excluded.breaker_base, breaker_cap = excluded.breaker_cap,
+            circuit = case when excluded.breaker_failures = 0 then 'closed' else destination.circuit end,
+            circuit_probe_at = case when excluded.breaker_failures = 0 then null else destination.circuit_probe_at end,
+            enabled = true, applied_at = now()
         "#,
         d.name,
         d.url,
@@ -196,10 +205,17 @@ async fn disable_others(conn: &mut PgConnection, names: &[&str]) -> sqlx::Result
     .await
 }
 
-/// Pauses a destination that runs: nothing is claimed for it until somebody resumes it. False if it was paused before.
+/// Pauses a destination that runs, and leaves who and why (P10): nothing is claimed for it until somebody resumes it. False if it was paused before.
 pub async fn pause(conn: &mut PgConnection, name: &str, by: &str, why: &str) -> sqlx::Result<bool> {
     sqlx::query!(
-        "update destination set paused_at = now(), paused_by = $2, paused_why = $3 where name = $1 and paused_at is null",
+        r#"
+        with paused as (
+            update destination set paused_at = now(), paused_by = $2, paused_why = $3
+            where name = $1 and paused_at is null
+            returning name
+        )
+        insert into operator_action (by_name, action, destination, why) select $2, 'pause', name, $3 from paused
+        "#,
         name,
         by,
         why,

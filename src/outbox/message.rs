@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// What a destination subscribes to.
@@ -103,6 +104,8 @@ pub struct Claimed {
     pub id: i64,
     /// Its place in the queue.
     pub position: i64,
+    /// Since when it was due.
+    pub due_at: OffsetDateTime,
     /// The fencing number.
     pub lease: i64,
     /// The consequence.
@@ -115,6 +118,8 @@ pub struct Claimed {
     pub action_id: Uuid,
     /// Which attempt this is, from 1.
     pub attempt: i32,
+    /// How many of the attempts ended with their worker, before the destination could answer.
+    pub rescues: i32,
     /// Which redelivery this is, from 0.
     pub redelivery: i32,
     /// How long the destination has answered 401 or 409 without a break.

@@ -1,8 +1,7 @@
 //! How far behind the queue is: what submissions are refused by, and what the metrics show.
 //!
-//! The whole backlog counts, with two exceptions, unless a destination is configured with `backpressure = true`:
-//! a destination that does not flow (paused, or its circuit is not closed) is left out, and so is the one that is
-//! furthest behind, if there are others. One dead receiver is an alert, not a reason to refuse births.
+//! The whole backlog counts, but for the one destination that is furthest behind, unless it is the only one or configured
+//! with `backpressure = true`: one dead receiver is an alert, not a reason to refuse births.
 
 use std::time::Duration;
 
@@ -62,8 +61,7 @@ pub async fn read(conn: &mut PgConnection, limits: Limits) -> sqlx::Result<Vec<B
 
 /// Whether submissions are refused.
 pub fn is_too_much(backlogs: &[Backlog], limits: Limits) -> bool {
-    let (full, others): (Vec<&Backlog>, Vec<&Backlog>) = backlogs.iter().partition(|b| b.backpressure);
-    let mut others: Vec<&Backlog> = others.into_iter().filter(|b| b.flows).collect();
+    let (full, mut others): (Vec<&Backlog>, Vec<&Backlog>) = backlogs.iter().partition(|b| b.backpressure);
     if backlogs.len() > 1 {
         others.sort_unstable_by_key(|b| (b.ready, b.oldest_due));
         others.pop();
@@ -104,9 +102,10 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_that_does_not_flow_is_left_out() {
+    fn everything_down_is_not_one_destination() {
         let stopped = || Backlog { flows: false, ..backlog(101, 90_000) };
-        assert!(!is_too_much(&[stopped(), stopped(), backlog(5, 1), backlog(5, 1)], LIMITS));
+        assert!(is_too_much(&[stopped(), stopped(), backlog(5, 1)], LIMITS));
+        assert!(!is_too_much(&[stopped(), backlog(5, 1), backlog(5, 1)], LIMITS));
     }
 
     #[test]

@@ -52,6 +52,8 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 
 /// "This endpoint is gone": the destination is paused, its messages wait unburnt.
 pub const GONE: u16 = 410;
+/// It is not due again before whoever got it has paused the destination, in every instance's sight.
+const GONE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What came of an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +78,7 @@ pub fn decide(policy: &Policy, answer: Answer, attempt: u32, refused_for: Option
         Answer::Status { code: 200..=299, .. } => return Outcome::Delivered,
         Answer::Status { code, .. } if policy.dead_on.contains(&code) => return Outcome::Dead,
         Answer::Status { code, retry_after } if policy.retry_on.contains(&code) => retry_after,
-        Answer::Status { code: GONE, .. } => return Outcome::Released(Duration::ZERO),
+        Answer::Status { code: GONE, .. } => return Outcome::Released(GONE_PAUSE),
         Answer::Status { code: 401 | 409, retry_after } => {
             if refused_for.unwrap_or_default() >= policy.refusal_patience {
                 return Outcome::Dead;
@@ -179,7 +181,7 @@ mod tests {
                 401 | 408 | 409 | 425 | 429 | 500..=599 => {
                     assert_eq!(outcome, Outcome::Retry(Duration::from_millis(500)), "{code}");
                 }
-                410 => assert_eq!(outcome, Outcome::Released(Duration::ZERO)),
+                410 => assert_eq!(outcome, Outcome::Released(GONE_PAUSE)),
                 _ => assert_eq!(outcome, Outcome::Dead, "{code}"),
             }
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use sqlx::PgPool;
 
-use super::settle::Ended;
+use super::settle::{Ended, NOT_SENT};
 use super::signature::{Signing, Unsignable};
 use super::{Context, Destination, delivery, payload};
 use crate::auth::SignerError;
@@ -69,7 +69,7 @@ fn not_sent(message: &Claimed, error: &NotSent) -> Settlement {
             Outcome::Released(Duration::from_secs(5))
         }
     };
-    let error = if outcome == Outcome::Dead { "unrenderable" } else { "not-sent" };
+    let error = if outcome == Outcome::Dead { "unrenderable" } else { NOT_SENT };
     Settlement { error: Some(error), ..Settlement::without_exchange(message, outcome) }
 }
 
@@ -131,7 +131,8 @@ fn judge(destination: &Destination, message: &Claimed, exchange: &delivery::Exch
         Answer::Status { code, .. } => Some(code),
         Answer::Transport => None,
     };
-    let attempt = u32::try_from(message.attempt).unwrap_or(u32::MAX);
+    // One whose worker died counts as a rescue, which has a limit of its own.
+    let attempt = u32::try_from((message.attempt - message.rescues).max(1)).unwrap_or(1);
     let outcome =
         retry::decide(&destination.definition.policy, exchange.answer, attempt, message.refused_for, rand::random());
     let answer = (destination.definition.format == Format::OpencrvsEventRegistration)

@@ -21,6 +21,10 @@ use crate::records::queries::{self, Source};
 /// Deliveries that are settled together at most.
 const SETTLED_TOGETHER: usize = 100;
 
+/// Batches that are being settled at a time. One that somebody holds up delays no other; a database that is slow for all
+/// slows the lane down.
+const SETTLING: usize = 4;
+
 /// How often a lane looks from the start of the queue, at the most often; no more than a twentieth of its time.
 const FULL_LOOK: Duration = Duration::from_secs(1);
 const FULL_LOOK_SHARE: u32 = 20;
@@ -31,6 +35,7 @@ pub struct Lane {
     /// Changes when the configuration is read anew; what is open ends under the old one.
     config: watch::Receiver<Arc<Destination>>,
     open: JoinSet<Ended>,
+    settling: JoinSet<()>,
     /// What is open, so that a cut-short exchange can be given back.
     leases: HashMap<Id, Open>,
     floor: Floor,
@@ -55,6 +60,7 @@ impl Lane {
             context,
             config,
             open: JoinSet::new(),
+            settling: JoinSet::new(),
             leases: HashMap::new(),
             floor: Floor::default(),
             next_full_look: Instant::now(),
@@ -88,6 +94,8 @@ impl Lane {
             tokio::select! {
                 () = stop.soft.cancelled() => break,
                 Some(ended) = self.open.join_next_with_id() => self.finish(ended).await,
+                // What is settled may have made its successors ready.
+                Some(_) = self.settling.join_next() => {}
                 Ok(()) = wake.changed(), if room && waits.is_zero() => {}
                 () = tokio::time::sleep(pause), if room => {}
             }
@@ -101,8 +109,9 @@ impl Lane {
             let claimed = self.fill().await;
             match self.open.join_next_with_id().await {
                 Some(ended) => self.finish(ended).await,
-                None if !claimed => return,
-                None => {}
+                None if !claimed && self.settling.is_empty() => return,
+                // What is settled makes its successors ready.
+                None => while self.settling.join_next().await.is_some() {},
             }
         }
     }
@@ -165,9 +174,11 @@ impl Lane {
         let started = Instant::now();
         let batch = claim::claim(&mut conn, &ask).await?;
         if full_look {
-            // More may lie behind the floor only if something did and the claim was full.
-            let behind = batch.messages.iter().any(|m| !m.old && m.position <= self.floor.position);
-            if !(behind && batch.messages.len() == usize::from(limit)) {
+            // More may lie behind the floor only if something did and a limit cut the claim short.
+            let floor = self.floor;
+            let is_behind =
+                |m: &Claimed| if m.old { m.due_at <= floor.due_after } else { m.position <= floor.position };
+            if !(batch.full && batch.messages.iter().any(is_behind)) {
                 self.next_full_look = Instant::now() + FULL_LOOK.max(started.elapsed() * FULL_LOOK_SHARE);
             }
         }
@@ -212,8 +223,16 @@ impl Lane {
             };
             ended.push(self.ended(next));
         }
-        let destination = self.destination();
-        settle(&self.context, &destination, ended.into_iter().flatten().collect(), self.clean).await;
+        let ended: Vec<Ended> = ended.into_iter().flatten().collect();
+        if ended.iter().any(Ended::is_our_fault) {
+            // What keeps one from being sent keeps the others: not the whole queue is to go round meanwhile.
+            self.wait_until = Instant::now() + self.context.settings.poll;
+        }
+        while self.settling.len() >= SETTLING {
+            self.settling.join_next().await;
+        }
+        let (context, destination, clean) = (self.context.clone(), self.destination(), self.clean);
+        self.settling.spawn(async move { settle(&context, &destination, ended, clean).await });
     }
 
     fn ended(&mut self, joined: Result<(Id, Ended), JoinError>) -> Option<Ended> {
@@ -241,7 +260,7 @@ impl Lane {
             tokio::select! {
                 joined = self.open.join_next_with_id() => match joined {
                     Some(ended) => self.finish(ended).await,
-                    None => return,
+                    None => break,
                 },
                 () = stop.hard.cancelled() => break,
             }
@@ -250,5 +269,6 @@ impl Lane {
         while let Some(ended) = self.open.join_next_with_id().await {
             self.finish(ended).await;
         }
+        while self.settling.join_next().await.is_some() {}
     }
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use sqlx::PgConnection;
+
 use super::{Context, Destination};
 use crate::metrics;
 use crate::outbox::breaker::{self, Change, Pulse};
@@ -27,7 +29,15 @@ impl Ended {
     pub(super) fn without_exchange(settlement: Settlement, action_id: uuid::Uuid, probe: bool) -> Self {
         Self { settlement, action_id, answer: None, healthy: None, probe }
     }
+
+    /// Not sent: no token, no database, no source.
+    pub(super) fn is_our_fault(&self) -> bool {
+        self.settlement.error == Some(NOT_SENT)
+    }
 }
+
+/// Class of a delivery that we could not send.
+pub(super) const NOT_SENT: &str = "not-sent";
 
 /// Tries of one settlement. If all fail the lease runs out and the message is sent again.
 const TRIES: u32 = 6;
@@ -41,18 +51,13 @@ pub(super) async fn settle(context: &Context, destination: &Destination, ended: 
     }
     let gone = ended.iter().any(|e| e.settlement.status == Some(GONE) && is_released(&e.settlement));
     let (with_answer, plain): (Vec<Ended>, Vec<Ended>) = ended.into_iter().partition(|e| e.answer.is_some());
-    let plain: Vec<Settlement> = plain.into_iter().map(|e| e.settlement).collect();
-    if !plain.is_empty() {
-        insist(|| settle_plain(context, destination, &plain)).await;
+    if gone {
+        // Before its message is put back: nobody is to send it again.
+        pause(context, destination).await;
     }
-    for one in with_answer {
-        insist(|| settle_answer(context, destination, &one)).await;
-    }
+    insist(context, destination, plain.into_iter().map(|e| e.settlement).collect(), with_answer).await;
     if pulse.failures > 0 || pulse.probe_unused || (pulse.answered && !clean) {
         note_health(context, destination, pulse).await;
-    }
-    if gone {
-        pause(context, destination).await;
     }
 }
 
@@ -96,19 +101,54 @@ async fn pause(context: &Context, destination: &Destination) {
     }
 }
 
-async fn insist<F: Future<Output = Result<(), CommandError>>>(mut attempt: impl FnMut() -> F) {
+/// Those that touch no record together; if somebody holds one of them, each by itself, so that it delays no other.
+async fn insist(context: &Context, destination: &Destination, mut plain: Vec<Settlement>, mut answers: Vec<Ended>) {
     let mut pause = FIRST_PAUSE;
     for left in (0..TRIES).rev() {
-        match attempt().await {
-            Ok(()) => return,
-            Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, left, "a delivery could not be settled");
+        plain = together(context, destination, plain).await;
+        let mut failed = Vec::new();
+        for one in answers {
+            if let Err(error) = settle_answer(context, destination, &one).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, left, "an answer could not be settled");
+                failed.push(one);
             }
+        }
+        answers = failed;
+        if plain.is_empty() && answers.is_empty() {
+            return;
         }
         tokio::time::sleep(pause).await;
         pause *= 2;
     }
-    metrics::settlement_given_up();
+    for _ in 0..plain.len() + answers.len() {
+        metrics::settlement_given_up();
+    }
+}
+
+/// Returns what could not be settled.
+async fn together(context: &Context, destination: &Destination, list: Vec<Settlement>) -> Vec<Settlement> {
+    if list.is_empty() {
+        return list;
+    }
+    let Err(error) = settle_plain(context, destination, &list).await else {
+        return Vec::new();
+    };
+    tracing::warn!(error = &error as &dyn std::error::Error, deliveries = list.len(), "not settled yet");
+    if list.len() == 1 || !error.is_contention() {
+        return list;
+    }
+    let mut failed = Vec::new();
+    for one in list {
+        if settle_plain(context, destination, std::slice::from_ref(&one)).await.is_err() {
+            failed.push(one);
+        }
+    }
+    failed
+}
+
+/// How long a settlement waits for somebody who holds its rows, before it lets the others go first.
+async fn be_impatient(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!("select set_config('lock_timeout', '300ms', true)").fetch_one(conn).await.map(drop)
 }
 
 async fn settle_plain(
@@ -117,6 +157,7 @@ async fn settle_plain(
     settlements: &[Settlement],
 ) -> Result<(), CommandError> {
     let mut tx = context.db.begin().await?;
+    be_impatient(&mut tx).await?;
     let settled = complete::complete(&mut tx, context.worker, settlements).await?;
     tx.commit().await?;
     count(destination, settlements, &settled);
@@ -125,6 +166,7 @@ async fn settle_plain(
 
 async fn settle_answer(context: &Context, destination: &Destination, ended: &Ended) -> Result<(), CommandError> {
     let mut tx = context.db.begin().await?;
+    be_impatient(&mut tx).await?;
     let answer = ended.answer.clone().unwrap_or(Answer::Nothing);
     let name = &destination.definition.name;
     let standing = receive_answer(&mut tx, ended.action_id, name, answer, context.settings.callback_deadline).await?;

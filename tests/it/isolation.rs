@@ -229,8 +229,75 @@ async fn gone_pauses_the_destination_and_its_message_waits_unburnt() {
     let unburnt =
         "select count(*) from outbox_message where destination = 'search' and attempt = 0 and last_status = 410";
     assert_eq!(app.count(unburnt).await, 1);
+    assert_eq!(
+        app.count("select count(*) from operator_action where action = 'pause' and by_name = 'crvs-outbox'").await,
+        1
+    );
     app.execute("update destination set paused_at = null, paused_by = null, paused_why = null").await;
+    app.make_due().await;
     app.drain().await;
     assert_eq!(app.count("select count(*) from outbox_message").await, 0);
     app.done().await;
+}
+
+#[tokio::test]
+async fn a_pause_that_is_committed_while_a_claim_waits_holds() {
+    let app = TestApp::start().await;
+    app.execute("update destination set rate_limit = 1000, rate_tokens = 1000 where name = 'search'").await;
+    app.register_birth("pause-in-time").await;
+    let mut pausing = app.db.begin().await.unwrap();
+    sqlx::query("select from outbox_pause('search', 'they migrate')").execute(&mut *pausing).await.unwrap();
+    let db = app.db.clone();
+    let claim = tokio::spawn(async move { take(&mut db.acquire().await.unwrap(), "search", Uuid::now_v7(), 5).await });
+    app.wait_for(
+        "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()",
+        1,
+    )
+    .await;
+    pausing.commit().await.unwrap();
+    assert!(claim.await.unwrap().is_empty());
+    app.done_with_leftovers().await;
+}
+
+#[tokio::test]
+async fn a_message_that_somebody_holds_delays_the_settlement_of_no_other() {
+    let app = TestApp::start().await;
+    for n in 0..6 {
+        app.register_birth(&format!("held-up-{n}")).await;
+    }
+    let mut somebody = app.db.begin().await.unwrap();
+    sqlx::query("select id from outbox_message where destination = 'search' order by id limit 1 for key share")
+        .execute(&mut *somebody)
+        .await
+        .unwrap();
+    let mut lane = app.lane("search");
+    let delivering = tokio::spawn(async move { lane.run_until_idle().await });
+    app.wait_for("select count(*) from outbox_history where destination = 'search'", 5).await;
+    somebody.rollback().await.unwrap();
+    delivering.await.unwrap();
+    app.drain().await;
+    app.done().await;
+}
+
+#[tokio::test]
+async fn where_there_is_room_for_one_at_a_time_fresh_messages_and_retries_take_turns() {
+    let app = TestApp::start().await;
+    app.execute(
+        "insert into outbox_message (state, destination, kind, transaction_id, record_id, action_id, initiator_id, initiator_scopes)
+         select (case when n % 2 = 0 then 'queued' else 'retrying' end)::message_state, 'search', 'index', n::text,
+                gen_random_uuid(), gen_random_uuid(), 'x', '{}' from generate_series(1, 80) n",
+    )
+    .await;
+    let mut conn = app.db.acquire().await.unwrap();
+    let (mut old, mut fresh) = (0, 0);
+    for _ in 0..30 {
+        let one = "update destination set rate_limit = 0.001, rate_tokens = 1, rate_at = now() where name = 'search'";
+        sqlx::query(one).execute(&mut *conn).await.unwrap();
+        for message in take(&mut conn, "search", Uuid::now_v7(), 16).await {
+            *if message.old { &mut old } else { &mut fresh } += 1;
+        }
+    }
+    assert!(old + fresh == 30 && old > 0 && fresh > 0, "{old} old, {fresh} fresh");
+    drop(conn);
+    app.done_with_leftovers_of_nobody().await;
 }
