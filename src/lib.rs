@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! POST /records
-//!   handlers/   who is calling, the transaction id, the body            400 401 403 413 415: nothing was written
+//!   handlers/   who is calling, the transaction id, the body            400 401 403 413 415 503: nothing was written
 //!   BEGIN       handlers::transact, the one place of the API that opens a transaction
 //!     transactions::claim      the id is ours, or its reply is replayed, or it was used otherwise (422)
 //!     records::commands        record, version, attachments, actions; model::transition alone says what may happen
@@ -38,6 +38,11 @@
 //! | destination | where messages go |
 //! | attempt | one exchange for one message |
 //! | lease | a claim with an end and a fencing number |
+//! | lane | the claims, open exchanges and settlements of one destination in one process |
+//! | position | a message's place in the queue, taken when it becomes ready |
+//! | circuit | whether messages flow to a destination: closed, open, half open |
+//! | skipped | dead and set aside: later messages of the record go on |
+//! | pressure | too much is waiting: submissions are refused |
 //! | verdict | what the country says to a requested registration |
 //!
 //! # Who may use whom
@@ -48,7 +53,7 @@
 //! cli → demo → app, sandbox
 //!       app  → config → handlers │ workers     (neither knows the other)
 //!                          ↓          ↓
-//!                       records, transactions, auth, wakeup, metrics, json
+//!                       records, transactions, auth, wakeup, pressure, metrics, json
 //!                          ↓
 //!                       outbox  (knows no record and no HTTP)
 //!                          ↓

@@ -12,12 +12,14 @@
 //! | who | moves |
 //! |---|---|
 //! | `enqueue`, inside the transaction of the domain | nothing → `queued` or `blocked` |
-//! | `claim`, by a dispatcher | `queued`, due `retrying` → `delivering`, with a new fencing number |
+//! | `claim`, by a lane | `queued`, due `retrying` → `delivering`, with a new fencing number |
 //! | `complete`, by the holder of that number | `delivering` → `delivered`, `retrying`, `dead`, or back as if never claimed |
 //! | `complete`, `rescue`, in the same transaction | the next `blocked` → `queued` |
-//! | `breaker`, by a lane, and `claim` | a destination's circuit |
 //! | `rescue`, by any instance | `delivering` of a dead or late worker → `retrying`, or `dead` past the limit |
 //! | `operate`, by an operator (in SQL) | `dead` → `queued`, or `blocked` if it was set aside; whatever nobody holds → `cancelled` |
+//!
+//! A destination has a state of its own: `breaker` (by a lane) and `claim` move its circuit, `claim` spends its rate,
+//! `operate` and `destination::pause` (410) its pause.
 //!
 //! Promises: a message is delivered at least once and its id never changes (P4); the messages of one
 //! record reach one destination in order (P5), held by a unique index and not by the claim; a worker

@@ -7,7 +7,7 @@
 //! | heartbeat | every `heartbeat` | says that this worker lives, on a connection of its own |
 //! | [`rescuer`] | every `heartbeat` | takes back the leases of dead workers |
 //! | [`callbacks`] | every `callback_check` | sends registrations again whose callback is overdue |
-//! | [`housekeeping`] | every hour | makes the coming days' partitions, forgets silent workers |
+//! | [`housekeeping`] | every hour | makes the coming days' partitions, drops those past their retention, forgets silent workers |
 //!
 //! Promises: no transaction is open during an exchange (P9); what one destination does delays no other; a lease is
 //! settled once and by its holder (P6); a stop sends nothing new, waits for open exchanges, then cuts them short and

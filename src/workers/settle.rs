@@ -1,5 +1,5 @@
-//! Writes down what came of deliveries. Those that touch no record are settled together; one of the protocol
-//! `event-registration` is settled in a transaction of its own, record first, then the fence.
+//! Writes down what came of deliveries. Those that touch no record are settled together; one of the format
+//! `opencrvs-event-registration` is settled in a transaction of its own, record first, then the fence.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::outbox::destination;
 use crate::outbox::retry::GONE;
 use crate::records::commands::{Answer, CommandError, Standing, receive_answer};
 
-/// A delivery that ended, and what the peer said about the record, if its protocol lets it say something.
+/// A delivery that ended, and what the peer said about the record, if its format lets it say something.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub settlement: Settlement,
@@ -55,17 +55,18 @@ pub(super) async fn settle(context: &Context, destination: &Destination, ended: 
         // Before its message is put back: nobody is to send it again.
         pause(context, destination).await;
     }
-    insist(context, destination, plain.into_iter().map(|e| e.settlement).collect(), with_answer).await;
     if pulse.failures > 0 || pulse.probe_unused || (pulse.answered && !clean) {
         note_health(context, destination, pulse).await;
     }
+    insist(context, destination, plain.into_iter().map(|e| e.settlement).collect(), with_answer).await;
 }
 
 fn is_released(settlement: &Settlement) -> bool {
     matches!(settlement.outcome, Outcome::Released(_))
 }
 
-/// After the settlement and not with it: its row is one for all instances, and is not to be held during a commit.
+/// Before the settlement, which somebody may hold up, and not with it: the row is one for all instances, and is not to be
+/// held during a commit.
 async fn note_health(context: &Context, destination: &Destination, pulse: Pulse) {
     let name = &destination.definition.name;
     let noted = async {
