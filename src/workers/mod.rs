@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | [`dispatcher`], one lane per destination | woken, and every `poll` | claim → render → send → settle |
 //! | heartbeat | every `heartbeat` | says that this worker lives, on a connection of its own |
-//! | [`rescuer`] | every `heartbeat` | takes back the leases of dead workers |
+//! | [`rescuer`] | four times a `heartbeat` | takes back the leases of dead workers |
 //! | [`callbacks`] | every `callback_check` | sends registrations again whose callback is overdue |
 //! | [`housekeeping`] | every hour | makes the coming days' partitions, drops those past their retention, forgets silent workers |
 //!

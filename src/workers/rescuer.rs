@@ -9,7 +9,8 @@ use crate::periodic;
 
 /// Rescues until stopped.
 pub async fn run(context: Context, stop: CancellationToken) {
-    let every = context.settings.heartbeat;
+    // Leases are lost two heartbeats after the last one: looking often keeps it near that.
+    let every = context.settings.heartbeat / 4;
     periodic::run("rescuer", every, stop, || run_once(&context)).await;
 }
 
