@@ -9,7 +9,7 @@ DATA := data
 SHARED_DATA = /var/lib/crvs-outbox/$(shell printf '%s' '$(CURDIR)/$(DATA)' | sed 's/-/--/g; s|/|-|g; s/^-//')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick test-matrix fmt lint doc sqlx-data verify-sqlx-data clean-data
+.PHONY: help run test quick test-matrix fmt lint doc openapi sqlx-data verify-sqlx-data clean-data
 .PHONY: .ensure-postgres .ensure-python .ensure-pgbouncer .check-fmt .tests
 # The parts of `test` run one after the other, the cheapest failure first.
 .NOTPARALLEL:
@@ -41,10 +41,18 @@ lint: ## clippy, with warnings as errors
 doc: ## build the documentation, with warnings as errors
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items --locked --workspace
 
+openapi: ## describe the REST API anew: after a change of a route, a body or an answer
+	$(CARGO) run --quiet --locked -- openapi > target/openapi.json
+	mv target/openapi.json docs/openapi.json
+
 sqlx-data: .ensure-postgres ## describe every query anew: after a change of a query or of the schema
 	$(CARGO) xtask sqlx-data
 
-verify-sqlx-data: .ensure-postgres ## check that sqlx-data.json fits the queries and the schema
+verify-openapi: ## describe the REST API anew: after a change of a route, a body or an answer
+	$(CARGO) run --quiet --locked -- openapi > target/openapi.json
+	mv target/openapi.json docs/openapi.json
+
+sqlx-data: .ensure-postgres ## check that sqlx-data.json fits the queries and the schema
 	$(CARGO) xtask sqlx-data --check
 
 clean-data: ## delete the demo's database (stop the demo first)

@@ -6,6 +6,7 @@ mod demo;
 mod destinations;
 mod error;
 mod jobs;
+mod openapi;
 mod output;
 mod records;
 mod retry;
@@ -23,6 +24,7 @@ use database::Database;
 use demo::Demo;
 use destinations::Destinations;
 use jobs::Jobs;
+use openapi::Openapi;
 use records::Records;
 use sandbox::SandboxArgs;
 use serve::Serve;
@@ -45,7 +47,7 @@ impl Cli {
             Command::Serve(_) | Command::Migrate(_) | Command::Sandbox(_) | Command::Token(_) => {
                 "info,sqlx=warn,refinery_core=warn"
             }
-            Command::Jobs(_) | Command::Destinations(_) | Command::Records(_) => "warn",
+            Command::Jobs(_) | Command::Destinations(_) | Command::Records(_) | Command::Openapi(_) => "warn",
         }
     }
 }
@@ -68,6 +70,8 @@ enum Command {
     Records(Records),
     /// Print a token signed with the service's key, for trying things out
     Token(Token),
+    /// Print the description of the REST API, for tools that read openapi.json
+    Openapi(Openapi),
 }
 
 /// Does what was asked for.
@@ -81,6 +85,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Destinations(args) => destinations::run(args),
         Command::Records(args) => records::run(&args),
         Command::Token(args) => token::token(&args),
+        Command::Openapi(args) => openapi::openapi(&args),
     }
 }
 

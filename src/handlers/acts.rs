@@ -1,4 +1,5 @@
-//! `POST /records/{id}/{notify|declare|validate|register|not-duplicate|archive}`, and a registrar's `reject`.
+//! What `POST /records/{id}/{notify|declare|validate|register|not-duplicate|archive}` ([`super::steps`]) and a registrar's
+//! `reject` have in common.
 
 use axum::body::Bytes;
 use axum::extract::{Request, State};

@@ -9,11 +9,25 @@ use futures_util::stream;
 
 use super::AppState;
 use super::extract::Caller;
+use super::openapi::problems::ReadProblems;
+use super::openapi::shapes::DigestPath;
+use super::openapi::tags;
 use super::problem::{Kind, Problem};
 use crate::records::attachments::{self, Stored};
 
-/// Streams an attachment, chunk by chunk, to who may read a record that has it. Each chunk is a query of its own, so a
-/// slow reader holds no connection.
+/// Read an attachment
+///
+/// Its bytes, for those who may read a record that has it.
+#[utoipa::path(
+    get, path = "/attachments/{sha256}", operation_id = "readAttachment", tag = tags::ATTACHMENTS,
+    params(DigestPath, Caller),
+    responses(
+        (status = 200, description = "The bytes", body = Vec<u8>, content_type = "*/*"),
+        ReadProblems,
+    ),
+    security(("bearer" = []), ("bearer" = ["record.read"])),
+)]
+// Streamed chunk by chunk, each with a query of its own, so that a slow reader holds no connection.
 pub(super) async fn read(
     State(state): State<AppState>,
     caller: Caller,

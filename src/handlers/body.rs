@@ -122,12 +122,19 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
 }
 
 /// An attachment beside the declaration.
-#[derive(Debug, serde::Deserialize)]
+#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schema(as = Attachment)]
 pub(super) struct AttachmentBody<'t> {
+    /// What it proves.
     #[serde(rename = "type")]
+    #[schema(pattern = r"^[^\x00]*$")]
     kind: Option<String>,
+    /// What its bytes are; they are looked at.
+    #[schema(pattern = r"^[^\x00]*$", examples("image/png"))]
     content_type: Option<String>,
+    /// Base64 (RFC 4648 §4) of an image (PNG, JPEG, GIF, WebP, TIFF, HEIF) or a PDF, or a `data:` URL of it.
+    #[schema(value_type = String, min_length = 1, pattern = r"^[^\x00]*$", content_encoding = "base64")]
     #[serde(borrow)]
     data: Cow<'t, str>,
 }

@@ -8,10 +8,15 @@ use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::body::Object;
 use super::extract::{Caller, RecordId};
+use super::openapi::bodies::Rejection;
+use super::openapi::problems::{ActProblems, VerdictProblems};
+use super::openapi::shapes::{Accepted, IdempotencyKey};
+use super::openapi::tags;
 use super::problem::{Kind, Problem};
 use super::records::accepted;
 use super::{AppState, acts, body, transact};
@@ -20,21 +25,43 @@ use crate::records::commands::{Decision, NUMBER_MAX, Outcome, REASON_MAX, Verdic
 use crate::records::model::Step;
 use crate::transactions::Reply;
 
-#[derive(Debug, Deserialize)]
+/// The country registers the event.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schema(as = Confirmation)]
+// The pattern of the number is what `is_registration_number` takes.
 struct ConfirmBody {
+    /// Unique across records; printable, and without space around it.
+    #[schema(
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[^\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]([^\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff]*[^\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff])?$",
+        examples("2026B00000017")
+    )]
     registration_number: String,
+    /// If it is there, it is that of the record.
+    #[schema(pattern = r"^[^\x00]*$", examples("B2X3ACD"))]
     tracking_id: Option<String>,
+    /// Identifiers to give to the child of the declaration.
+    #[schema(value_type = Vec<IdentifierBody>)]
     #[serde(default)]
     child_identifiers: Vec<Object<IdentifierBody>>,
+    /// Free text, kept with the verdict.
+    #[schema(pattern = r"^[^\x00]*$")]
     comment: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
+/// An identifier of a person.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Identifier)]
 struct IdentifierBody {
+    /// Its code.
     #[serde(rename = "type")]
+    #[schema(pattern = r"^[^\x00]*$", examples("NATIONAL_ID"))]
     kind: String,
+    /// Itself.
+    #[schema(pattern = r"^[^\x00]*$")]
     value: String,
 }
 
@@ -45,7 +72,15 @@ struct RejectBody {
     comment: Option<String>,
 }
 
-/// The country accepts: 202 and the transaction resource.
+/// Confirm a registration
+///
+/// The country's verdict, with the token that it was given for the record. The first verdict stands: the same again is
+/// answered as before, another one with 409.
+#[utoipa::path(
+    post, path = "/records/{id}/confirm", operation_id = "confirmRegistration", tag = tags::COUNTRY,
+    params(RecordId, Caller), request_body = ConfirmBody,
+    responses(Accepted, VerdictProblems), security(("bearer" = ["record.confirm-registration"])),
+)]
 pub(super) async fn confirm(
     State(state): State<AppState>,
     caller: Caller,
@@ -70,7 +105,16 @@ pub(super) async fn confirm(
     decide(&state, &caller, grant, body.tracking_id, verdict).await
 }
 
-/// The country rejects, or a registrar sends the record back: 202 and the transaction resource.
+/// Reject a registration, or send a record back
+///
+/// With the record's token, the country's verdict; with a user's, a registrar's own action, which has a transaction id
+/// like any other.
+#[utoipa::path(
+    post, path = "/records/{id}/reject", operation_id = "rejectRecord", tag = tags::REVIEW,
+    params(RecordId, IdempotencyKey, Caller), request_body = Rejection,
+    responses(Accepted, ActProblems),
+    security(("bearer" = ["validate"]), ("bearer" = ["record.reject-registration"])),
+)]
 pub(super) async fn reject(
     State(state): State<AppState>,
     caller: Caller,

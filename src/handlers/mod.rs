@@ -12,24 +12,28 @@ mod body;
 mod decisions;
 mod extract;
 mod keys;
+pub mod openapi;
 mod operate;
 mod problem;
 mod records;
+mod steps;
 pub mod transact;
 mod transactions;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::get;
+use axum::{Extension, Router};
 use sqlx::PgPool;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::trace::TraceLayer;
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::auth::{PublishedKeys, Verifier};
 use crate::pressure::Pressure;
-use crate::records::model::Step;
 use crate::wakeup::Wakeup;
 
 /// What clients may send.
@@ -64,26 +68,35 @@ pub struct AppState {
     pub pressure: Pressure,
 }
 
-/// The routes for clients and country configs.
+/// The routes for clients and country configs, each with its description.
+fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(openapi::Base::openapi())
+        .routes(routes!(records::submit))
+        .routes(routes!(records::read))
+        .routes(routes!(records::history))
+        .routes(routes!(steps::notify))
+        .routes(routes!(steps::declare))
+        .routes(routes!(steps::validate))
+        .routes(routes!(steps::register))
+        .routes(routes!(steps::not_duplicate))
+        .routes(routes!(steps::archive))
+        .routes(routes!(decisions::reject))
+        .routes(routes!(decisions::confirm))
+        .routes(routes!(transactions::read))
+        .routes(routes!(attachments::read))
+        // Without a token: public keys and the description of all this.
+        .routes(routes!(keys::jwks))
+        .routes(routes!(keys::pem))
+        .routes(routes!(openapi::read))
+        .routes(routes!(openapi::reader::page))
+        .routes(routes!(openapi::reader::file))
+}
+
+/// What clients and country configs reach.
 pub fn public(state: AppState) -> Router {
-    let act = |step: Step| post(move |c, id, request| acts::act(step, c, id, request));
-    Router::new()
-        .route("/records", post(records::submit))
-        .route("/records/{id}", get(records::read))
-        .route("/records/{id}/history", get(records::history))
-        .route("/records/{id}/notify", act(Step::Notify))
-        .route("/records/{id}/declare", act(Step::Declare))
-        .route("/records/{id}/validate", act(Step::Validate))
-        .route("/records/{id}/register", act(Step::Register))
-        .route("/records/{id}/not-duplicate", act(Step::MarkNotDuplicate))
-        .route("/records/{id}/archive", act(Step::Archive))
-        .route("/records/{id}/reject", post(decisions::reject))
-        .route("/records/{id}/confirm", post(decisions::confirm))
-        .route("/transactions/{id}", get(transactions::read))
-        .route("/attachments/{sha256}", get(attachments::read))
-        // Without a token: public keys.
-        .route("/.well-known/jwks.json", get(keys::jwks))
-        .route("/.well-known", get(keys::pem))
+    let (router, description) = routes().split_for_parts();
+    router
+        .layer(Extension(openapi::Served::new(description, &state.settings.events)))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::disable()) // body::read has its own, which answers with a problem

@@ -40,7 +40,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn parts(self) -> (StatusCode, &'static str, &'static str) {
+    /// Its status, its slug and its title.
+    pub(super) fn parts(self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
         match self {
             Self::BodyMissing => (S::BAD_REQUEST, "body-missing", "The request has no body"),

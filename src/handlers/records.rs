@@ -7,9 +7,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::body::{self, AttachmentBody, Object};
 use super::extract::{Caller, RecordId, transaction_id};
+use super::openapi::problems::{ReadProblems, SubmitProblems};
+use super::openapi::shapes::{Accepted, Event, IdempotencyKey, action};
+use super::openapi::{Declaration, tags};
 use super::problem::{Kind, Problem};
 use super::{AppState, transact};
 use crate::auth::{Flow, Right};
@@ -17,20 +21,40 @@ use crate::records::commands::{Outcome, Submission};
 use crate::records::model::Step;
 use crate::records::queries::{self, FullRecord, HistoryEntry, Known};
 
-#[derive(Debug, Deserialize)]
+/// A declaration of an event that has no record yet.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schema(as = Submission)]
 struct SubmissionBody<'t> {
+    /// The transaction id, if it is not in the header.
+    #[schema(pattern = "^[A-Za-z0-9._:-]{8,128}$")]
     transaction_id: Option<String>,
+    #[schema(value_type = Event)]
     event: String,
+    #[schema(schema_with = action)]
     action: Option<String>,
+    #[schema(value_type = Declaration)]
     #[serde(borrow)]
     declaration: &'t RawValue,
+    /// Attachments beside those in the declaration.
+    #[schema(value_type = Vec<AttachmentBody<'static>>)]
     #[serde(borrow, default)]
     attachments: Vec<Object<AttachmentBody<'t>>>,
+    /// Free text, kept with the action.
+    #[schema(pattern = r"^[^\x00]*$")]
     comment: Option<String>,
 }
 
-/// Accepts a declaration: 202 and the transaction resource, after the commit.
+/// Declare an event
+///
+/// Accepted with 202 after the commit: the record, its action and everything that follows from it are kept. `action` may
+/// choose a smaller step than the scopes allow.
+#[utoipa::path(
+    post, path = "/records", operation_id = "submitRecord", tag = tags::RECORDS,
+    params(IdempotencyKey, Caller), request_body = SubmissionBody<'static>,
+    responses(Accepted, SubmitProblems),
+    security(("bearer" = ["declare"]), ("bearer" = ["validate"]), ("bearer" = ["register"])),
+)]
 pub(super) async fn submit(
     State(state): State<AppState>,
     caller: Caller,
@@ -116,7 +140,16 @@ pub(super) fn accepted(transaction_id: &str, outcome: Outcome) -> Response {
     response
 }
 
-/// A record with its current declaration.
+/// Read a record
+///
+/// With its current declaration and the list of its attachments; for the submitter, who may read records, or the record's
+/// own token.
+#[utoipa::path(
+    get, path = "/records/{id}", operation_id = "readRecord", tag = tags::RECORDS,
+    params(RecordId, Caller),
+    responses((status = 200, description = "The record", body = FullRecord), ReadProblems),
+    security(("bearer" = []), ("bearer" = ["record.read"])),
+)]
 pub(super) async fn read(
     State(state): State<AppState>,
     caller: Caller,
@@ -127,7 +160,15 @@ pub(super) async fn read(
     Ok(Json(queries::full(&mut conn, known).await?))
 }
 
-/// The record's actions and their deliveries, in order.
+/// Read what was done to a record
+///
+/// Its actions in order, each with its deliveries; for those who may read the record.
+#[utoipa::path(
+    get, path = "/records/{id}/history", operation_id = "readHistory", tag = tags::RECORDS,
+    params(RecordId, Caller),
+    responses((status = 200, description = "The actions", body = Vec<HistoryEntry>), ReadProblems),
+    security(("bearer" = []), ("bearer" = ["record.read"])),
+)]
 pub(super) async fn history(
     State(state): State<AppState>,
     caller: Caller,

@@ -7,12 +7,23 @@ use axum::response::{IntoResponse, Response};
 
 use super::AppState;
 use super::extract::{Caller, is_transaction_id};
+use super::openapi::problems::ReadProblems;
+use super::openapi::shapes::TransactionPath;
+use super::openapi::tags;
 use super::problem::{Kind, Problem};
 use crate::records::commands::TransactionView;
 use crate::records::queries;
 use crate::transactions;
 
-/// The transaction resource as it stands now, for its owner, a reader, or the token of its record.
+/// Ask what became of a request
+///
+/// The transaction as it stands now; for its owner, who may read records, or the token of its record.
+#[utoipa::path(
+    get, path = "/transactions/{id}", operation_id = "readTransaction", tag = tags::TRANSACTIONS,
+    params(TransactionPath, Caller),
+    responses((status = 200, description = "The transaction", body = TransactionView<'static>), ReadProblems),
+    security(("bearer" = []), ("bearer" = ["record.read"])),
+)]
 pub(super) async fn read(
     State(state): State<AppState>,
     caller: Caller,

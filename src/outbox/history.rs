@@ -8,8 +8,9 @@ use uuid::Uuid;
 use super::MessageState;
 
 /// A message as its transaction's owner sees it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = DeliveryInHistory)]
 pub struct Delivery {
     /// Where it goes.
     pub destination: String,
@@ -20,8 +21,10 @@ pub struct Delivery {
     /// Exchanges so far.
     pub attempts: i32,
     /// Class of the last failure.
+    #[schema(required = true)]
     pub last_error: Option<String>,
     /// When it was delivered or cancelled.
+    #[schema(required = true)]
     #[serde(with = "time::serde::rfc3339::option")]
     pub finished_at: Option<OffsetDateTime>,
     /// The action it belongs to.

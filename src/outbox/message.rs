@@ -39,7 +39,8 @@ impl Effect {
 }
 
 /// Where a message is in its life; the same words as the type `message_state` of the schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, sqlx::Type, utoipa::ToSchema)]
+#[schema(as = DeliveryState)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "message_state", rename_all = "snake_case")]
 pub enum MessageState {

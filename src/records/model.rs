@@ -1,9 +1,11 @@
 //! The words of the domain, and the one table of what may happen to a record.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Where a record stands; the same words as the type `record_status` of the schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
+#[schema(as = RecordStatus)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "record_status", rename_all = "snake_case")]
 pub enum Status {
@@ -63,7 +65,7 @@ impl Status {
 }
 
 /// What is done to a record; the same words as the type `record_action_kind` of the schema.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "record_action_kind", rename_all = "snake_case")]
 pub enum ActionKind {
@@ -84,7 +86,7 @@ pub enum ActionKind {
 }
 
 /// Whether an action is done or waits for a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, sqlx::Type, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[sqlx(type_name = "record_action_status", rename_all = "snake_case")]
 pub enum ActionStatus {

@@ -4,6 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::attachments::hex;
@@ -39,22 +40,26 @@ pub async fn record(conn: &mut PgConnection, id: Uuid) -> Result<Option<Known>, 
 }
 
 /// An attachment of a record.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = StoredAttachment)]
 pub struct AttachmentView {
     /// What kind of document it is.
     #[serde(rename = "type")]
+    #[schema(required = true)]
     pub kind: Option<String>,
     /// What its bytes are.
     pub content_type: String,
     /// Bytes.
+    #[schema(minimum = 1)]
     pub size: i64,
     /// SHA-256 in hexadecimal.
+    #[schema(pattern = "^[0-9a-f]{64}$")]
     pub sha256: String,
 }
 
 /// A record with its content.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FullRecord {
     /// The record.
@@ -67,6 +72,7 @@ pub struct FullRecord {
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
     /// The declaration of the current version.
+    #[schema(required = true, value_type = Option<Object>)]
     pub declaration: Option<Box<RawValue>>,
     /// Its attachments.
     pub attachments: Vec<AttachmentView>,
@@ -90,7 +96,7 @@ pub async fn full(conn: &mut PgConnection, known: Known) -> Result<FullRecord, C
 }
 
 /// One action with its deliveries.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HistoryEntry {
     /// The action.
@@ -106,10 +112,13 @@ pub struct HistoryEntry {
     /// The record's version as of it.
     pub version: i32,
     /// The number given with it.
+    #[schema(required = true)]
     pub registration_number: Option<String>,
     /// Why.
+    #[schema(required = true)]
     pub reason: Option<String>,
     /// Free text.
+    #[schema(required = true)]
     pub comment: Option<String>,
     /// Who.
     pub created_by: String,
@@ -117,6 +126,7 @@ pub struct HistoryEntry {
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// Until when the country promised to call back.
+    #[schema(required = true)]
     #[serde(with = "time::serde::rfc3339::option")]
     pub callback_due_at: Option<OffsetDateTime>,
     /// Its messages, in order.

@@ -60,13 +60,13 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("periodic", &["metrics"]),
     ("pressure", &["metrics", "outbox", "periodic"]),
     ("records", &["outbox", "transactions"]),
-    ("handlers", &["auth", "json", "metrics", "pressure", "records", "transactions", "wakeup"]),
+    ("handlers", &["auth", "json", "metrics", "pressure", "records", "samples", "transactions", "wakeup"]),
     ("workers", &["auth", "db", "metrics", "outbox", "periodic", "records", "wakeup"]),
     ("config", &["auth", "handlers", "outbox", "workers"]),
     ("app", &["auth", "config", "db", "handlers", "metrics", "outbox", "pressure", "wakeup", "workers"]),
     ("sandbox", &["auth", "workers"]),
     ("demo", &["app", "auth", "config", "db", "samples", "sandbox"]),
-    ("cli", &["workers", "app", "auth", "config", "db", "demo", "outbox", "records", "sandbox"]),
+    ("cli", &["workers", "app", "auth", "config", "db", "demo", "handlers", "outbox", "records", "sandbox"]),
     ("lib", &[]),
 ];
 

@@ -20,6 +20,7 @@ mod harness;
 mod isolation;
 mod lanes;
 mod migrations;
+mod openapi;
 mod peers;
 mod pgbouncer;
 mod pressure;

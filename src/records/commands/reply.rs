@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::CommandError;
@@ -12,22 +13,27 @@ use crate::records::store::record::Row;
 use crate::transactions::Reply;
 
 /// A record as it is told to clients.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Record)]
 pub struct RecordView {
     /// A `UUIDv7`.
     pub id: Uuid,
     /// Seven characters.
+    #[schema(pattern = "^[A-Z][A-Z0-9]{6}$")]
     pub tracking_id: String,
     /// `birth`, `death`, `marriage`, …
     pub event: String,
     /// Where it stands.
     pub status: Status,
     /// Given when registered.
+    #[schema(required = true)]
     pub registration_number: Option<String>,
     /// The current version.
+    #[schema(minimum = 1)]
     pub version: i32,
     /// Records that may register the same event.
+    #[schema(value_type = Vec<Object>)]
     pub possible_duplicates: Vec<Box<RawValue>>,
 }
 
@@ -46,8 +52,9 @@ impl From<&Row> for RecordView {
 }
 
 /// One message as it is told to clients.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Delivery)]
 pub struct DeliveryView {
     /// Where it goes.
     pub destination: String,
@@ -70,10 +77,12 @@ impl From<Delivery> for DeliveryView {
 }
 
 /// The transaction resource.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Transaction)]
 pub struct TransactionView<'a> {
     /// The client's transaction id.
+    #[schema(pattern = "^[A-Za-z0-9._:-]{8,128}$")]
     pub transaction_id: &'a str,
     /// The record it made or acted on.
     pub record: RecordView,

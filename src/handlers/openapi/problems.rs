@@ -1,0 +1,137 @@
+//! Which problems an operation may answer with: a set of [`Kind`]s per operation, and the responses that follow from it.
+//!
+//! The status, the `type` and the title of each come from [`Kind`], so that what is described is what is sent.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::schema::{AllOfBuilder, Object, ObjectBuilder, Schema, Type};
+use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::{IntoResponses, ToSchema};
+
+use super::super::problem::Kind;
+use super::shapes::{always, integer, sometimes};
+
+/// What every operation that asks for a token may answer.
+const CALLER: &[Kind] = &[Kind::Unauthorized, Kind::Internal, Kind::Unavailable];
+
+/// What reading a body may answer.
+const BODY: &[Kind] =
+    &[Kind::BodyMissing, Kind::BodyUnreadable, Kind::NotJson, Kind::BadRequest, Kind::TooLarge, Kind::UnsupportedType];
+
+/// What a transaction id may answer.
+const KEY: &[Kind] = &[Kind::KeyMissing, Kind::KeyInvalid, Kind::KeyMismatch, Kind::KeyReused, Kind::InProgress];
+
+/// What a declaration and its attachments may answer.
+const DECLARATION: &[Kind] = &[Kind::InvalidDeclaration, Kind::InvalidAttachment];
+
+/// Names a set of problems, for the `responses(…)` of operations.
+macro_rules! sets {
+    ($($(#[$doc:meta])* $name:ident = [$($kinds:expr),+ $(,)?];)+) => {$(
+        $(#[$doc])*
+        pub(in crate::handlers) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                responses(&[$(&$kinds),+])
+            }
+        }
+    )+};
+}
+
+sets! {
+    /// Of an operation without a token.
+    OpenProblems = [[Kind::Internal]];
+    /// Of files that are there or not.
+    FileProblems = [[Kind::NotFound, Kind::Internal]];
+    /// Of reading by an id.
+    ReadProblems = [CALLER, [Kind::InvalidId, Kind::NotFound]];
+    /// Of a new record.
+    SubmitProblems = [CALLER, BODY, KEY, DECLARATION, [Kind::UnknownEvent, Kind::Forbidden, Kind::Overloaded]];
+    /// Of a corrected declaration.
+    CorrectProblems = [CALLER, BODY, KEY, DECLARATION, ACT];
+    /// Of an action that brings no declaration.
+    ActProblems = [CALLER, BODY, KEY, ACT];
+    /// Of the country's verdict.
+    VerdictProblems = [
+        CALLER, BODY, ACT,
+        [Kind::InProgress, Kind::InvalidDeclaration],
+    ];
+}
+
+/// What an action on a record may answer.
+const ACT: &[Kind] = &[Kind::InvalidId, Kind::Forbidden, Kind::NotFound, Kind::Conflict, Kind::Overloaded];
+
+/// A problem as RFC 9457 has it. Members that are not named here may be added.
+#[derive(ToSchema)]
+#[schema(as = Problem)]
+#[expect(dead_code, reason = "describes what problem.rs writes")]
+pub(super) struct ProblemBody {
+    /// What kind of problem it is: part of the interface, and never changed.
+    #[schema(rename = "type", pattern = "^urn:crvs-outbox:problem:[a-z-]+$")]
+    kind: String,
+    /// The kind in words.
+    title: String,
+    /// The status of the answer.
+    #[schema(minimum = 400, maximum = 599)]
+    status: i32,
+    /// What is wrong here, in words: names of members, places and rules, never a value of the request.
+    #[schema(required = false)]
+    detail: String,
+}
+
+/// A response per status, with the kinds that have it.
+fn responses(sets: &[&[Kind]]) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<String, Vec<Kind>> = BTreeMap::new();
+    for kind in sets.iter().copied().flatten().copied() {
+        let kinds = by_status.entry(kind.parts().0.as_str().to_owned()).or_default();
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    by_status.into_iter().map(|(status, kinds)| (status, response(&kinds).into())).collect()
+}
+
+fn response(kinds: &[Kind]) -> Response {
+    let titles: Vec<&str> = kinds.iter().map(|kind| kind.parts().2).collect();
+    let examples = kinds.iter().map(|kind| (kind.parts().1, example(*kind)));
+    let content = ContentBuilder::new().schema(Some(schema(kinds))).examples_from_iter(examples).build();
+    let response = ResponseBuilder::new().description(titles.join("; ")).content("application/problem+json", content);
+    headers(kinds).into_iter().fold(response, |response, (name, header)| response.header(name, header)).build()
+}
+
+fn schema(kinds: &[Kind]) -> Schema {
+    let types = kinds.iter().map(|kind| urn(*kind));
+    let kind = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(types));
+    let status = kinds.iter().take(1).map(|kind| kind.parts().0.as_u16());
+    let status = integer().enum_values(Some(status));
+    let narrowed: Object = ObjectBuilder::new().property("type", kind).property("status", status).build();
+    Schema::AllOf(AllOfBuilder::new().item(Ref::from_schema_name("Problem")).item(narrowed).build())
+}
+
+fn urn(kind: Kind) -> String {
+    format!("urn:crvs-outbox:problem:{}", kind.parts().1)
+}
+
+fn example(kind: Kind) -> utoipa::openapi::example::Example {
+    let (status, _, title) = kind.parts();
+    let value: Value = json!({ "type": urn(kind), "title": title, "status": status.as_u16() });
+    utoipa::openapi::example::ExampleBuilder::new().summary(title).value(Some(value)).build()
+}
+
+fn headers(kinds: &[Kind]) -> Vec<(&'static str, Header)> {
+    let mut headers = Vec::new();
+    if kinds.iter().any(|kind| matches!(kind, Kind::Unauthorized | Kind::Forbidden)) {
+        let challenge = HeaderBuilder::new().description(Some("What token is asked for (RFC 6750).".to_owned()));
+        headers.push(("WWW-Authenticate", always(challenge)));
+    }
+    let passing = |kind: &Kind| matches!(kind, Kind::InProgress | Kind::Unavailable | Kind::Overloaded);
+    if kinds.iter().any(passing) {
+        let wait = HeaderBuilder::new()
+            .schema(Some(integer().minimum(Some(1))))
+            .description(Some("Seconds after which the same request may be sent again.".to_owned()));
+        headers.push(("Retry-After", if kinds.iter().all(passing) { always(wait) } else { sometimes(wait) }));
+    }
+    headers
+}
