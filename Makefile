@@ -9,7 +9,7 @@ DATA := data
 SHARED_DATA = /var/lib/crvs-outbox/$(shell printf '%s' '$(CURDIR)/$(DATA)' | sed 's/-/--/g; s|/|-|g; s/^-//')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick test-matrix fmt lint doc openapi sqlx-data verify-sqlx-data clean-data
+.PHONY: help run test quick test-matrix fmt lint doc openapi schemathesis sqlx-data verify-sqlx-data clean-data
 .PHONY: .ensure-postgres .ensure-python .ensure-pgbouncer .check-fmt .tests
 # The parts of `test` run one after the other, the cheapest failure first.
 .NOTPARALLEL:
@@ -45,14 +45,15 @@ openapi: ## describe the REST API anew: after a change of a route, a body or an 
 	$(CARGO) run --quiet --locked -- openapi > target/openapi.json
 	mv target/openapi.json docs/openapi.json
 
+# The tests run a few cases of it; this runs many, new ones each time.
+CASES := 5000
+schemathesis: .ensure-postgres .ensure-python ## hold the running service against its description (CASES=5000)
+	CRVS_SCHEMATHESIS_CASES=$(CASES) $(CARGO) test --locked --test it schemathesis -- --nocapture
+
 sqlx-data: .ensure-postgres ## describe every query anew: after a change of a query or of the schema
 	$(CARGO) xtask sqlx-data
 
-verify-openapi: ## describe the REST API anew: after a change of a route, a body or an answer
-	$(CARGO) run --quiet --locked -- openapi > target/openapi.json
-	mv target/openapi.json docs/openapi.json
-
-sqlx-data: .ensure-postgres ## check that sqlx-data.json fits the queries and the schema
+verify-sqlx-data: .ensure-postgres ## check that sqlx-data.json fits the queries and the schema
 	$(CARGO) xtask sqlx-data --check
 
 clean-data: ## delete the demo's database (stop the demo first)
