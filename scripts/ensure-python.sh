@@ -9,7 +9,10 @@ wanted=tests/interop/requirements.txt
 venv=target/interop-venv
 
 has_packages() {
-    "$1" -c 'import cryptography, standardwebhooks' 2>/dev/null
+    "$1" -c '
+from importlib.util import find_spec
+wanted = "cryptography", "schemathesis", "standardwebhooks"
+raise SystemExit(not all(map(find_spec, wanted)))' 2>/dev/null
 }
 
 has_venv() {
@@ -41,7 +44,7 @@ if ! has_venv && command -v apt-get >/dev/null 2>&1; then
     fi
 fi
 if ! has_venv; then
-    echo "Python 3.9 or newer with its venv is needed for the tests: install it (Debian, Ubuntu: sudo apt-get install" \
+    echo "Python 3.10 or newer with its venv is needed for the tests: install it (Debian, Ubuntu: sudo apt-get install" \
         "python3-venv; Fedora: sudo dnf install python3; macOS: brew install python3) or set CRVS_INTEROP_PYTHON to a" \
         "Python that has the packages of $wanted." >&2
     exit 1

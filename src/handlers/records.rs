@@ -147,7 +147,14 @@ pub(super) fn accepted(transaction_id: &str, outcome: Outcome) -> Response {
 #[utoipa::path(
     get, path = "/records/{id}", operation_id = "readRecord", tag = tags::RECORDS,
     params(RecordId, Caller),
-    responses((status = 200, description = "The record", body = FullRecord), ReadProblems),
+    responses(
+        (status = 200, description = "The record", body = FullRecord, links(
+            ("readAttachment" = (
+                operation_id = "readAttachment", parameters(("sha256" = "$response.body#/attachments/0/sha256")),
+            )),
+        )),
+        ReadProblems,
+    ),
     security(("bearer" = []), ("bearer" = ["record.read"])),
 )]
 pub(super) async fn read(

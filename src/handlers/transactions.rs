@@ -1,4 +1,4 @@
-//! `GET /transactions/{id}`: what became of a transaction.
+//! `GET /transactions/{transactionId}`: what became of a transaction.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -19,7 +19,7 @@ use crate::transactions;
 ///
 /// The transaction as it stands now; for its owner, who may read records, or the token of its record.
 #[utoipa::path(
-    get, path = "/transactions/{id}", operation_id = "readTransaction", tag = tags::TRANSACTIONS,
+    get, path = "/transactions/{transactionId}", operation_id = "readTransaction", tag = tags::TRANSACTIONS,
     params(TransactionPath, Caller),
     responses((status = 200, description = "The transaction", body = TransactionView<'static>), ReadProblems),
     security(("bearer" = []), ("bearer" = ["record.read"])),

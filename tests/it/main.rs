@@ -31,6 +31,7 @@ mod reading;
 mod reload;
 mod retention;
 mod sandbox;
+mod schemathesis;
 mod signing;
 mod steering;
 mod storm;

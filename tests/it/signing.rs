@@ -18,7 +18,7 @@ use uuid::Uuid;
 use wiremock::matchers::path;
 use wiremock::{Mock, ResponseTemplate};
 
-use crate::harness::{GATEWAY, Setup, TestApp, key_file, new_database, settings};
+use crate::harness::{GATEWAY, Setup, TestApp, key_file, new_database, python, settings};
 
 /// Where the service of a test has the key of its deliveries if nobody says otherwise.
 fn webhook_key_file() -> PathBuf {
@@ -29,14 +29,6 @@ async fn jwks(app: &TestApp) -> Value {
     let response = app.http.get(format!("{}/.well-known/jwks.json", app.base)).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     response.json().await.unwrap()
-}
-
-/// A Python with the packages of `tests/interop/requirements.txt`.
-fn python() -> PathBuf {
-    let in_target = || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop-venv/bin/python");
-    let python = std::env::var_os("CRVS_INTEROP_PYTHON").map_or_else(in_target, PathBuf::from);
-    assert!(python.exists(), "{} is missing: run `make .ensure-python`", python.display());
-    python
 }
 
 /// Sends what a worker would, and says how it arrived.

@@ -10,8 +10,8 @@ pub(super) const TRANSACTION_ID: &str = "draft-0001";
 /// A record.
 pub(super) const RECORD_ID: &str = "019ab7c2-5d0e-7c43-9a51-2b7f0e6d3c18";
 
-/// An attachment: the picture of the sample birth.
-pub(super) const DIGEST: &str = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+/// The digest of [`PNG`]'s bytes.
+pub(super) const DIGEST: &str = "497790947d4666760ce38f3c00e852c71fdb66cae849bae8e9ede352719e1581";
 
 /// A picture of one pixel.
 const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==";
@@ -51,19 +51,59 @@ pub(super) fn requests() -> Vec<(&'static str, Vec<Example>)> {
     ]
 }
 
+/// What reading operations answer, by their ids.
+pub(super) fn answers() -> Vec<(&'static str, Value)> {
+    let mut full = record();
+    full["createdAt"] = json!("2026-11-24T09:14:07.202118Z");
+    full["updatedAt"] = json!("2026-11-24T09:14:07.202118Z");
+    full["declaration"] = json!({ "child.firstName": "Ada", "child.dateOfBirth": "2026-11-01" });
+    full["attachments"] =
+        json!([{ "type": "PROOF_OF_BIRTH", "contentType": "image/png", "size": 70, "sha256": DIGEST }]);
+    vec![("readRecord", full), ("readHistory", json!([action()])), ("readTransaction", transaction())]
+}
+
+fn record() -> Value {
+    json!({
+        "id": RECORD_ID,
+        "trackingId": "B2X3ACD",
+        "event": "birth",
+        "status": "waiting_validation",
+        "registrationNumber": null,
+        "version": 1,
+        "possibleDuplicates": [],
+    })
+}
+
+fn action() -> Value {
+    json!({
+        "id": "019ab7c2-5d0e-7c43-9a51-2b8ad41c0e77",
+        "transactionId": TRANSACTION_ID,
+        "action": "register",
+        "status": "requested",
+        "recordStatus": "waiting_validation",
+        "version": 1,
+        "registrationNumber": null,
+        "reason": null,
+        "comment": "Read to the mother and confirmed by her.",
+        "createdBy": "registrar",
+        "createdAt": "2026-11-24T09:14:07.202118Z",
+        "callbackDueAt": "2026-11-27T09:14:08.011402Z",
+        "deliveries": [{
+            "destination": "country-config",
+            "kind": "event_registration",
+            "state": "delivered",
+            "attempts": 1,
+            "lastError": null,
+            "finishedAt": "2026-11-24T09:14:08.011402Z",
+        }],
+    })
+}
+
 /// The answer to a write.
 pub(super) fn transaction() -> Value {
     json!({
         "transactionId": TRANSACTION_ID,
-        "record": {
-            "id": RECORD_ID,
-            "trackingId": "B2X3ACD",
-            "event": "birth",
-            "status": "waiting_validation",
-            "registrationNumber": null,
-            "version": 1,
-            "possibleDuplicates": [],
-        },
+        "record": record(),
         "deliveries": [
             { "destination": "search", "kind": "index", "state": "queued" },
             { "destination": "country-config", "kind": "event_registration", "state": "queued" },

@@ -43,6 +43,12 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
 
 fn with_examples(operation: &mut Value) {
     let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let answer = examples::answers().into_iter().find(|(of, _)| *of == id);
+    if let (Some((_, example)), Some(content)) =
+        (answer, operation.pointer_mut("/responses/200/content/application~1json"))
+    {
+        content["example"] = example;
+    }
     let Some((_, bodies)) = examples::requests().into_iter().find(|(of, _)| *of == id) else {
         return;
     };

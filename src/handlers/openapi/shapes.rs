@@ -85,7 +85,7 @@ pub(in crate::handlers) struct TransactionPath;
 impl IntoParams for TransactionPath {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let schema = string(Some(TRANSACTION_ID), examples::TRANSACTION_ID);
-        vec![parameter("id", ParameterIn::Path, schema, "The client's transaction id.")]
+        vec![parameter("transactionId", ParameterIn::Path, schema, "The client's transaction id.")]
     }
 }
 
@@ -164,10 +164,11 @@ fn links() -> Vec<(&'static str, Link)> {
         "archiveRecord",
         "confirmRegistration",
     ];
-    let link = |id: &'static str, from: &str| {
-        (id, LinkBuilder::new().operation_id(id).parameter("id", format!("$response.body#/{from}")).build())
+    let link = |operation: &'static str, parameter: &str, from: &str| {
+        let link = LinkBuilder::new().operation_id(operation).parameter(parameter, format!("$response.body#/{from}"));
+        (operation, link.build())
     };
-    let mut links: Vec<_> = of_record.into_iter().map(|id| link(id, "record/id")).collect();
-    links.push(link("readTransaction", "transactionId"));
+    let mut links: Vec<_> = of_record.into_iter().map(|operation| link(operation, "id", "record/id")).collect();
+    links.push(link("readTransaction", "transactionId", "transactionId"));
     links
 }

@@ -22,12 +22,19 @@ pub(crate) fn flat(action: &str) -> Value {
     json!({ "event": "birth", "action": action, "declaration": { "child.firstName": "Ada", "child.dateOfBirth": "2026-11-01" } })
 }
 
+fn minter() -> Minter {
+    let settings = settings(String::new(), "http://nowhere").mint;
+    Minter::new(Arc::new(Signer::load_or_generate(key_file()).unwrap()), settings).unwrap()
+}
+
+/// The token of a requested registration, for any service of this process.
+pub(crate) fn record_token(record_id: Uuid, action_id: Uuid) -> String {
+    minter().for_record("registrar", record_id, action_id, "country-config").unwrap()
+}
+
 /// A registrar's token for any service of this process.
 pub(crate) fn user_token() -> String {
-    let settings = settings(String::new(), "http://nowhere").mint;
-    let signer = Arc::new(Signer::load_or_generate(key_file()).unwrap());
-    let minter = Minter::new(signer, settings).unwrap();
-    minter.for_user("registrar", &["register".to_owned()], GATEWAY, Duration::from_hours(1)).unwrap()
+    minter().for_user("registrar", &["register".to_owned()], GATEWAY, Duration::from_hours(1)).unwrap()
 }
 
 /// A token of ours that was good an hour ago.

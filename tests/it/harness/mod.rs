@@ -8,6 +8,7 @@ mod cluster;
 mod inputs;
 mod invariants;
 mod process;
+mod python;
 mod queue;
 mod site;
 
@@ -30,9 +31,10 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 pub(crate) use cluster::{empty_database, key_file, new_database};
-pub(crate) use inputs::{birth, expired_token, flat, message, user_token};
+pub(crate) use inputs::{birth, expired_token, flat, message, record_token, user_token};
 pub(crate) use invariants::assert_invariants;
 pub(crate) use process::Process;
+pub(crate) use python::python;
 pub(crate) use queue::take;
 pub(crate) use site::{BINARY, Site};
 
