@@ -21,6 +21,7 @@ use crate::db::{self, DbError};
 use crate::handlers::{self, AppState};
 use crate::outbox::destination;
 use crate::pressure::Pressure;
+use crate::waiting::Waiting;
 use crate::wakeup::Wakeup;
 use crate::workers::{self, Context, Destination, Stop};
 use crate::{metrics, outbox};
@@ -85,6 +86,8 @@ pub struct App {
     pub db: PgPool,
     /// What its loops work with, whether they run or not.
     pub context: Context,
+    /// Those who wait for what becomes of transactions.
+    pub waiting: Waiting,
     destinations: watch::Sender<Vec<Arc<Destination>>>,
     stop: Stop,
     grace: Duration,
@@ -114,9 +117,11 @@ impl App {
         if settings.workers.listen {
             let (wakeup, url) = (parts.state.wakeup.clone(), settings.database_url.clone());
             tasks.spawn(wakeup.clone().announce(url.clone(), stop.soft.clone()));
-            if halves.workers {
-                tasks.spawn(wakeup.listen(url, stop.soft.clone()));
-            }
+            tasks.spawn(wakeup.listen(url, stop.soft.clone()));
+        }
+        if halves.api {
+            let (waiting, wakeup) = (parts.state.waiting.clone(), parts.state.wakeup.clone());
+            tasks.spawn(waiting.run(settings.database_url.clone(), wakeup, stop.soft.clone()));
         }
         let (looking, db) = (parts.state.pressure.clone(), parts.state.db.clone());
         tasks.spawn(looking.watch(db, settings.pressure, settings.pressure_check, stop.soft.clone()));
@@ -127,8 +132,8 @@ impl App {
             tasks.spawn(workers::housekeeping::run(parts.context.clone(), stop.soft.clone()));
         }
         tracing::info!(?public_addr, %internal_addr, "started");
-        let (db, context) = (parts.state.db, parts.context);
-        Ok(Self { public_addr, internal_addr, db, context, destinations, stop, grace: settings.stop, tasks })
+        let (db, context, waiting) = (parts.state.db, parts.context, parts.state.waiting);
+        Ok(Self { public_addr, internal_addr, db, context, waiting, destinations, stop, grace: settings.stop, tasks })
     }
 
     /// Takes over the destinations of a configuration that was read anew; everything else needs a restart. If the
@@ -198,10 +203,8 @@ impl Parts {
             wakeup: wakeup.clone(),
         };
         let handlers = Arc::new(settings.handlers.clone());
-        Ok(Self {
-            state: AppState { db, verifier, keys, settings: handlers, wakeup, pressure: Pressure::default() },
-            context,
-        })
+        let (pressure, waiting) = (Pressure::default(), Waiting::new(settings.waiting));
+        Ok(Self { state: AppState { db, verifier, keys, settings: handlers, wakeup, pressure, waiting }, context })
     }
 }
 

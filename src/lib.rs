@@ -44,6 +44,9 @@
 //! | skipped | dead and set aside: later messages of the record go on |
 //! | pressure | too much is waiting: submissions are refused |
 //! | verdict | what the country says to a requested registration |
+//! | change | a hint that a transaction moved, for who sent it |
+//! | cursor | where a reader of changes is: a snapshot of database transactions |
+//! | settled | nothing of a transaction is outstanding: no delivery, no verdict |
 //!
 //! # Who may use whom
 //!
@@ -53,6 +56,8 @@
 //! cli → demo → app, sandbox
 //!       app  → config → handlers │ workers     (neither knows the other)
 //!                          ↓          ↓
+//!                       waiting
+//!                          ↓
 //!                       records, transactions, auth, wakeup, pressure, metrics, json
 //!                          ↓
 //!                       outbox  (knows no record and no HTTP)
@@ -79,5 +84,6 @@ pub mod records;
 pub mod samples;
 pub mod sandbox;
 pub mod transactions;
+pub mod waiting;
 pub mod wakeup;
 pub mod workers;

@@ -39,6 +39,7 @@ fn describe() {
     describe_gauge!("crvs_outbox_oldest_due_seconds", "Age of the oldest due message, by destination.");
     describe_gauge!("crvs_outbox_flows", "1 while a destination is neither paused nor its circuit open.");
     describe_gauge!("crvs_outbox_pressure", "1 while submissions are refused because too much is waiting.");
+    describe_gauge!("crvs_outbox_waiting", "Requests and streams that wait to hear what became of transactions.");
     describe_counter!("crvs_outbox_circuit_total", "Changes of circuits, by destination and to what.");
     describe_counter!("crvs_outbox_maintenance_failures_total", "Failed turns of maintenance loops, by job.");
 }
@@ -78,6 +79,12 @@ pub(crate) fn backlog(destination: &str, ready: u64, oldest_due: Option<Duration
 
 pub(crate) fn pressure(on: bool) {
     gauge!("crvs_outbox_pressure").set(f64::from(u8::from(on)));
+}
+
+/// How many wait to be told.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(crate) fn waiting(count: usize) {
+    gauge!("crvs_outbox_waiting").set(count as f64);
 }
 
 pub(crate) fn circuit(destination: &str, to: &'static str) {

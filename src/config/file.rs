@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::changes::Changes;
 use super::secret::SecretSource;
 use crate::outbox::Effect;
 use crate::outbox::destination::{Auth, Format, OnDead};
@@ -41,6 +42,8 @@ pub struct File {
     pub backpressure: Backpressure,
     /// How long what is finished is kept.
     pub retention: Retention,
+    /// Those who wait to hear what became of their transactions.
+    pub changes: Changes,
     /// Where messages go.
     pub destinations: Vec<DestinationEntry>,
 }
@@ -62,6 +65,7 @@ impl Default for File {
             egress: Egress::default(),
             backpressure: Backpressure::default(),
             retention: Retention::default(),
+            changes: Changes::default(),
             destinations: Vec::new(),
         }
     }

@@ -3,6 +3,7 @@
 //! Read as a whole at start: unknown keys are refused, and everything that is wrong is said at once. The modules have
 //! their own `Settings`; they do not know this one.
 
+mod changes;
 mod destination;
 mod file;
 mod secret;
@@ -16,8 +17,9 @@ use ipnet::IpNet;
 
 use crate::auth::{KeySource, MAX_DELIVERY_TTL, MintSettings};
 use crate::outbox::pressure::Limits;
-use crate::{handlers, workers};
+use crate::{handlers, waiting, workers};
 
+pub use changes::Changes;
 pub use file::{Backpressure, Callbacks, DestinationEntry, Egress, File, Retention, Tokens, TrustedIssuer, Workers};
 pub use secret::{SecretError, SecretSource};
 
@@ -76,8 +78,10 @@ impl File {
                 callback_deadline: Duration::from_secs(self.callbacks.deadline_seconds),
                 callback_check: Duration::from_secs(self.callbacks.check_seconds),
                 retention_days: self.retention.days,
+                changes_days: self.changes.days,
                 listen: self.workers.listen,
             },
+            waiting: self.changes.settings(),
             pressure: Limits {
                 ready: self.backpressure.max_ready,
                 age: self.backpressure.max_age_seconds.map(Duration::from_secs),
@@ -129,6 +133,7 @@ impl File {
         rule(self.backpressure.max_age_seconds != Some(0), "backpressure.max_age_seconds: at least 1");
         rule(self.backpressure.check_ms >= 10, "backpressure.check_ms: at least 10");
         rule(self.retention.days >= 1, "retention.days: at least 1");
+        wrong.extend(self.changes.wrong());
     }
 }
 
@@ -230,6 +235,8 @@ pub struct Settings {
     pub handlers: handlers::Settings,
     /// How messages are delivered.
     pub workers: workers::Settings,
+    /// How one may wait to be told what moved.
+    pub waiting: waiting::Settings,
     /// Past which submissions are refused.
     pub pressure: Limits,
     /// How often that is looked at.

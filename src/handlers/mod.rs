@@ -9,7 +9,9 @@
 mod acts;
 mod attachments;
 mod body;
+mod changes;
 mod decisions;
+mod events;
 mod extract;
 mod keys;
 pub mod openapi;
@@ -19,11 +21,12 @@ mod records;
 mod steps;
 pub mod transact;
 mod transactions;
+mod validators;
 
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 use sqlx::PgPool;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -34,6 +37,7 @@ use utoipa_axum::routes;
 
 use crate::auth::{PublishedKeys, Verifier};
 use crate::pressure::Pressure;
+use crate::waiting::Waiting;
 use crate::wakeup::Wakeup;
 
 /// What clients may send.
@@ -66,6 +70,8 @@ pub struct AppState {
     pub wakeup: Wakeup,
     /// Whether submissions are refused.
     pub pressure: Pressure,
+    /// Those who wait to be told.
+    pub waiting: Waiting,
 }
 
 /// The routes for clients and country configs, each with its description.
@@ -83,6 +89,8 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(decisions::reject))
         .routes(routes!(decisions::confirm))
         .routes(routes!(transactions::read))
+        .route("/transactions/query", post(transactions::query))
+        .route("/changes", get(changes::read))
         .routes(routes!(attachments::read))
         // Without a token: public keys and the description of all this.
         .routes(routes!(keys::jwks))

@@ -28,6 +28,9 @@ pub(super) enum Kind {
     Unauthorized,
     Forbidden,
     NotFound,
+    CursorInvalid,
+    CursorExpired,
+    TooManyWaiting,
     MethodNotAllowed,
     Conflict,
     InProgress,
@@ -58,6 +61,9 @@ impl Kind {
             Self::Unauthorized => (S::UNAUTHORIZED, "unauthorized", "A valid bearer token is needed"),
             Self::Forbidden => (S::FORBIDDEN, "forbidden", "The token does not allow this"),
             Self::NotFound => (S::NOT_FOUND, "not-found", "There is no such thing, or not for you"),
+            Self::CursorInvalid => (S::BAD_REQUEST, "invalid-cursor", "The cursor is none of ours"),
+            Self::CursorExpired => (S::GONE, "cursor-expired", "The cursor is too old"),
+            Self::TooManyWaiting => (S::SERVICE_UNAVAILABLE, "too-many-waiting", "Too many are waiting already"),
             Self::MethodNotAllowed => (S::METHOD_NOT_ALLOWED, "method-not-allowed", "The method is not allowed here"),
             Self::Conflict => (S::CONFLICT, "conflict", "The record's state does not allow this"),
             Self::InProgress => (S::CONFLICT, "idempotency-in-progress", "The same request is being worked on"),
@@ -114,7 +120,7 @@ impl Problem {
             .detail("nothing was written; the same request may be sent again after Retry-After seconds")
     }
 
-    fn retry(kind: Kind, seconds: u32) -> Self {
+    pub(super) fn retry(kind: Kind, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..Self::new(kind) }
     }
 }

@@ -1,19 +1,33 @@
-//! `GET /transactions/{transactionId}`: what became of a transaction.
+//! `GET /transactions/{id}`: what became of a transaction, now or once it is settled. `POST /transactions/query`: of many.
+
+use std::collections::HashSet;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
-use super::AppState;
 use super::extract::{Caller, is_transaction_id};
 use super::openapi::problems::ReadProblems;
 use super::openapi::shapes::TransactionPath;
 use super::openapi::tags;
 use super::problem::{Kind, Problem};
+use super::validators::{self, Known};
+use super::{AppState, body};
 use crate::records::commands::TransactionView;
-use crate::records::queries;
-use crate::transactions;
+use crate::records::progress::{self, ChangeView, Owned};
+use crate::waiting::{CannotWait, OneTransaction, Until};
+
+/// How long the reader's answer is waited for at the end of a wait, before one reads for oneself.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// Most ids of one query, and its largest body.
+const IDS: usize = 500;
+const QUERY_MAX: usize = 256 * 1024;
 
 /// Ask what became of a request
 ///
@@ -21,27 +35,182 @@ use crate::transactions;
 #[utoipa::path(
     get, path = "/transactions/{transactionId}", operation_id = "readTransaction", tag = tags::TRANSACTIONS,
     params(TransactionPath, Caller),
-    responses((status = 200, description = "The transaction", body = TransactionView<'static>), ReadProblems),
+    responses((status = 200, description = "The transaction", body = TransactionView), ReadProblems),
     security(("bearer" = []), ("bearer" = ["record.read"])),
 )]
 pub(super) async fn read(
     State(state): State<AppState>,
     caller: Caller,
     path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     // A path that is no UTF-8 is no id either.
     let id = path.map_or_else(|_| String::new(), |Path(id)| id);
     if !is_transaction_id(&id) {
         return Err(Problem::new(Kind::InvalidId).detail("a transaction id is 8 to 128 of A-Z a-z 0-9 . _ : -"));
     }
-    let not_found = || Problem::new(Kind::NotFound);
-    let mut conn = state.db.acquire().await?;
-    let owner = transactions::owner(&mut conn, &id).await?.ok_or_else(not_found)?;
-    let known = queries::record(&mut conn, owner.record_id).await?.ok_or_else(not_found)?;
-    if !caller.may_read(owner.record_id, &known.view.event, &owner.principal_id) {
-        return Err(not_found());
+    let known = Known::of(&headers);
+    let wait = validators::preferred_wait(&headers);
+    drop(headers);
+    let representation = match wait {
+        Some(wait) if !wait.is_zero() => patiently(&state, &caller, &id, &known, wait).await?,
+        Some(_) | None => look(&state, &caller, &id).await?,
+    };
+    Ok(representation.respond(&known, wait))
+}
+
+/// A transaction as it is told.
+struct Representation {
+    body: String,
+    etag: String,
+    settled: bool,
+}
+
+impl Representation {
+    fn of(owned: &Owned) -> Result<Self, Problem> {
+        let body = serde_json::to_string(&owned.view).map_err(|error| {
+            tracing::error!(%error, "a transaction could not be written");
+            Problem::new(Kind::Internal)
+        })?;
+        let etag = validators::etag(body.as_bytes());
+        Ok(Self { etag, body, settled: owned.view.settled })
     }
-    let deliveries = queries::deliveries(&mut conn, &id).await?;
-    let view = TransactionView { transaction_id: &id, record: known.view, deliveries };
-    Ok(Json(view).into_response())
+
+    /// Whether it is what the client waits for.
+    fn is_awaited(&self, known: &Known) -> bool {
+        match known {
+            Known::Nothing => self.settled,
+            Known::Anything | Known::These(_) => !known.has(&self.etag),
+        }
+    }
+
+    fn respond(self, known: &Known, wait: Option<Duration>) -> Response {
+        let mut response = if known.has(&self.etag) {
+            StatusCode::NOT_MODIFIED.into_response()
+        } else {
+            let json = (header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            ([json], self.body).into_response()
+        };
+        let headers = response.headers_mut();
+        if let Ok(etag) = HeaderValue::from_str(&self.etag) {
+            headers.insert(header::ETAG, etag);
+        }
+        // Whoever keeps it asks before they use it again.
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+        if !self.settled {
+            // Jittered, so that those who poll do not come in one moment.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(rand::random_range(2..=8_u32)));
+        }
+        if let Some(wait) = wait {
+            let applied = HeaderValue::from_str(&format!("wait={}", wait.as_secs()));
+            headers.extend(applied.ok().map(|v| (axum::http::HeaderName::from_static("preference-applied"), v)));
+        }
+        response
+    }
+}
+
+/// What it is now, if the caller may read it.
+async fn look(state: &AppState, caller: &Caller, id: &str) -> Result<Representation, Problem> {
+    let mut conn = state.db.acquire().await?;
+    let owned = progress::views(&mut conn, &[id]).await?.remove(id);
+    drop(conn);
+    let readable = |o: &Owned| caller.may_read(o.view.record.id, &o.view.record.event, &o.principal_id);
+    let owned = owned.filter(readable).ok_or_else(|| Problem::new(Kind::NotFound))?;
+    Representation::of(&owned)
+}
+
+/// What it is once it is what the client waits for, or at the end of its patience.
+async fn patiently(
+    state: &AppState,
+    caller: &Caller,
+    id: &str,
+    known: &Known,
+    wait: Duration,
+) -> Result<Representation, Problem> {
+    let deadline = Instant::now() + wait;
+    let until = if matches!(known, Known::Nothing) { Until::Settled } else { Until::Moved };
+    // First this, then the look: what moves in between is told.
+    let waits = state.waiting.transaction(id, until).await?;
+    let now = look(state, caller, id).await?;
+    if now.is_awaited(known) {
+        return Ok(now);
+    }
+    drop(now);
+    match listen(&waits, known, deadline).await? {
+        Some(told) => Ok(told),
+        None => look(state, caller, id).await,
+    }
+}
+
+/// What is told before the deadline, or as it is at the deadline; `None` if nothing could be told.
+async fn listen(waits: &OneTransaction, known: &Known, deadline: Instant) -> Result<Option<Representation>, Problem> {
+    loop {
+        let Ok(told) = tokio::time::timeout_at(deadline, waits.told()).await else {
+            break;
+        };
+        let Some(owned) = told else {
+            return Ok(None);
+        };
+        let representation = Representation::of(&owned)?;
+        if representation.is_awaited(known) {
+            return Ok(Some(representation));
+        }
+    }
+    waits.ask();
+    let told = tokio::time::timeout(LAST_LOOK, waits.told()).await.ok().flatten();
+    told.map(|owned| Representation::of(&owned)).transpose()
+}
+
+impl From<CannotWait> for Problem {
+    fn from(error: CannotWait) -> Self {
+        match error {
+            CannotWait::TooMany => Self::retry(Kind::TooManyWaiting, rand::random_range(5..=30))
+                .detail("ask without waiting, or again after Retry-After seconds"),
+            CannotWait::NotRead => Self::retry(Kind::Unavailable, 2),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QueryBody {
+    ids: Vec<String>,
+}
+
+/// What became of many transactions.
+#[derive(Debug, Serialize)]
+pub(super) struct Answers {
+    transactions: Vec<ChangeView>,
+    /// Not there, or not for the caller.
+    unknown: Vec<String>,
+}
+
+/// What became of up to 500 transactions, in the order asked.
+pub(super) async fn query(
+    State(state): State<AppState>,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<Answers>, Problem> {
+    let (parts, content) = request.into_parts();
+    let bytes = body::read(&parts.headers, content, QUERY_MAX).await?;
+    body::fingerprint("", &bytes)?;
+    let QueryBody { mut ids } = body::typed(&bytes)?;
+    if ids.is_empty() || ids.len() > IDS {
+        return Err(Problem::new(Kind::BadRequest).detail(format!("ids: 1 to {IDS} are needed")));
+    }
+    let mut seen = HashSet::new();
+    ids.retain(|id| seen.insert(id.clone()));
+    let asked: Vec<&str> = ids.iter().map(String::as_str).filter(|id| is_transaction_id(id)).collect();
+    let mut conn = state.db.acquire().await?;
+    let mut states = progress::states(&mut conn, &asked).await?;
+    drop(conn);
+    states.retain(|_, s| caller.may_read(s.record_id, &s.event, &s.principal_id));
+    let mut answers = Answers { transactions: Vec::with_capacity(states.len()), unknown: Vec::new() };
+    for id in ids {
+        match states.remove(&id) {
+            Some(state) => answers.transactions.push(state),
+            None => answers.unknown.push(id),
+        }
+    }
+    Ok(Json(answers))
 }

@@ -1,4 +1,7 @@
 //! The end of a lease: every way a delivery can end, fenced by the number it was claimed with (P6).
+//!
+//! Whatever finishes or dies leaves a hint in `change` for who caused it, each time and not only the last: two that
+//! finish the last two of a transaction at once do not see each other.
 
 use std::time::Duration;
 
@@ -104,6 +107,9 @@ pub async fn finish_unleased(conn: &mut PgConnection, action_id: Uuid, kind: &st
             select id, 'delivered', destination, kind, transaction_id, record_id, action_id, attempt, rescues,
                    redelivery, last_status, last_error, lease, initiator_id, created_at
             from gone
+        ), told_of as (
+            insert into change (principal_id, record_id, action_id)
+            select distinct initiator_id, record_id, action_id from gone
         )
         select id as "id!", destination as "destination!", record_id as "record_id!" from gone
         "#,
@@ -163,6 +169,9 @@ async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> 
             select id, 'delivered', destination, kind, transaction_id, record_id, action_id, attempt, rescues,
                    redelivery, now_status, now_error, make_interval(secs => now_duration), lease, $6, initiator_id, created_at
             from gone
+        ), told_of as (
+            insert into change (principal_id, record_id, action_id)
+            select distinct initiator_id, record_id, action_id from gone
         )
         select id as "id!", destination as "destination!", record_id as "record_id!" from gone
         "#,
@@ -242,7 +251,10 @@ async fn return_to_queue(
             from told
             where m.id = told.id
             returning m.id, m.lease, m.destination, m.record_id, m.skipped, m.attempt + (told.outcome = 'released' or (told.outcome = 'dead' and told.duration is null))::int as attempt,
-                      told.outcome, told.status, told.error, told.duration
+                      told.outcome, told.status, told.error, told.duration, m.initiator_id, m.action_id
+        ), told_of as (
+            insert into change (principal_id, record_id, action_id)
+            select distinct initiator_id, record_id, action_id from back where outcome = 'dead'
         ), logged as (
             insert into outbox_attempt (message_id, attempt, outcome, destination, status, error, duration, lease, worker_id)
             select id, attempt, outcome::attempt_outcome, destination, status, error, make_interval(secs => duration), lease, $9

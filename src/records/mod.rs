@@ -13,7 +13,8 @@
 //!
 //! Cast: a *submission* makes a record ([`commands::submit`]); an *act* of a person moves it ([`commands::act`]);
 //! a *verdict* of the country decides a requested registration ([`commands::decide`]); a promised callback that
-//! does not come is asked for again ([`commands::redeliver`]). [`model::transition`] alone says what may happen.
+//! does not come is asked for again ([`commands::redeliver`]). [`model::transition`] alone says what may happen. Whatever moves
+//! leaves a hint ([`changes`]) for who waits to hear what became of it ([`progress`]).
 //!
 //! Promises: a transaction id is done once, whoever repeats it (P2); a requested registration is decided once,
 //! first verdict wins; a registration number names one record and never changes; what is written here and what is
@@ -23,10 +24,12 @@
 //! Locks are taken in the order `client_transaction`, `record`, `outbox_message`.
 
 pub mod attachments;
+pub mod changes;
 pub mod commands;
 pub mod effects;
 pub mod fhir;
 pub mod model;
+pub mod progress;
 pub mod queries;
 mod store;
 pub mod timeline;

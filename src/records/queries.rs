@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::attachments::hex;
-use super::commands::{CommandError, DeliveryView, RecordView};
+use super::commands::{CommandError, RecordView};
 use super::model::{ActionKind, ActionStatus, Status};
 use super::store::{action, attachment, record, version};
 use crate::outbox::history::{self, Delivery};
@@ -158,13 +158,6 @@ pub async fn record_history(conn: &mut PgConnection, record_id: Uuid) -> Result<
         }
     });
     Ok(entries.collect())
-}
-
-/// The deliveries of a transaction, those of the verdict on it included.
-pub async fn deliveries(conn: &mut PgConnection, transaction_id: &str) -> Result<Vec<DeliveryView>, CommandError> {
-    let actions = action::of_transaction(conn, transaction_id).await?;
-    let deliveries = history::of_actions(conn, &actions).await?;
-    Ok(deliveries.into_iter().map(Into::into).collect())
 }
 
 /// What messages are rendered from.

@@ -30,6 +30,7 @@ pub async fn run_once(context: &Context) -> sqlx::Result<Kept> {
     let mut conn = context.db.acquire().await?;
     let made = partitions::ensure(&mut conn).await?;
     let workers = worker::forget_silent(&mut conn).await?;
-    let dropped = partitions::drop_older(&mut conn, context.settings.retention_days).await?;
+    let changes = partitions::drop_older_changes(&mut conn, context.settings.changes_days).await?;
+    let dropped = changes + partitions::drop_older(&mut conn, context.settings.retention_days).await?;
     Ok(Kept { made, dropped, workers })
 }

@@ -80,6 +80,8 @@ pub struct Settings {
     pub callback_check: Duration,
     /// Days that finished messages and attempts are kept.
     pub retention_days: u16,
+    /// Days that what moved is kept.
+    pub changes_days: u16,
     /// Whether this process hears of other instances' work and tells of its own; if not, it opens no connections for
     /// that and only polls.
     pub listen: bool,
@@ -95,6 +97,7 @@ impl Default for Settings {
             callback_deadline: Duration::from_hours(1),
             callback_check: Duration::from_secs(15),
             retention_days: 90,
+            changes_days: 14,
             listen: true,
         }
     }

@@ -161,6 +161,9 @@ async fn settle_plain(
     be_impatient(&mut tx).await?;
     let settled = complete::complete(&mut tx, context.worker, settlements).await?;
     tx.commit().await?;
+    if settlements.iter().any(|s| matches!(s.outcome, Outcome::Delivered | Outcome::Dead)) {
+        context.wakeup.tell_moved();
+    }
     count(destination, settlements, &settled);
     Ok(())
 }
@@ -187,6 +190,8 @@ async fn settle_answer(context: &Context, destination: &Destination, ended: &End
     count(destination, &settlements, &settled);
     if standing == Standing::Decided {
         context.wakeup.wake();
+    } else {
+        context.wakeup.tell_moved();
     }
     Ok(())
 }

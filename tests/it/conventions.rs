@@ -48,7 +48,7 @@ async fn every_table_column_type_index_function_and_view_has_a_comment() {
 }
 
 /// Who may name whom, by the first word after `crate::`. A module may always name itself.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("db", &[]),
     ("json", &[]),
     ("samples", &[]),
@@ -60,10 +60,11 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("periodic", &["metrics"]),
     ("pressure", &["metrics", "outbox", "periodic"]),
     ("records", &["outbox", "transactions"]),
-    ("handlers", &["auth", "json", "metrics", "pressure", "records", "samples", "transactions", "wakeup"]),
+    ("waiting", &["db", "metrics", "records", "wakeup"]),
+    ("handlers", &["auth", "json", "metrics", "pressure", "records", "samples", "transactions", "waiting", "wakeup"]),
     ("workers", &["auth", "db", "metrics", "outbox", "periodic", "records", "wakeup"]),
-    ("config", &["auth", "handlers", "outbox", "workers"]),
-    ("app", &["auth", "config", "db", "handlers", "metrics", "outbox", "pressure", "wakeup", "workers"]),
+    ("config", &["auth", "handlers", "outbox", "waiting", "workers"]),
+    ("app", &["auth", "config", "db", "handlers", "metrics", "outbox", "pressure", "waiting", "wakeup", "workers"]),
     ("sandbox", &["auth", "workers"]),
     ("demo", &["app", "auth", "config", "db", "samples", "sandbox"]),
     ("cli", &["workers", "app", "auth", "config", "db", "demo", "handlers", "outbox", "records", "sandbox"]),

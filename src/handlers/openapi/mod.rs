@@ -68,7 +68,7 @@ impl utoipa::PartialSchema for Declaration {
         (name = tags::ATTACHMENTS, description = "Documents of evidence"),
         (name = tags::SERVICE, description = "Public keys and this description; no token is asked for"),
     ),
-    components(schemas(ProblemBody, TransactionView<'static>, Declaration, Event)),
+    components(schemas(ProblemBody, TransactionView, Declaration, Event)),
     modifiers(&Shared),
 )]
 pub(super) struct Base;

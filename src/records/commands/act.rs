@@ -7,6 +7,7 @@ use super::redeliver::ask_later;
 use super::{CommandError, Initiator, Outcome, reply};
 use crate::outbox::{complete, enqueue};
 use crate::records::attachments::{self, Attachment, Owner};
+use crate::records::changes;
 use crate::records::effects::{self, EVENT_REGISTRATION, Origin};
 use crate::records::fhir::{Declaration, Stamp};
 use crate::records::model::{ActionKind, ActionStatus, Status, Step, transition};
@@ -77,6 +78,7 @@ pub async fn act(conn: &mut PgConnection, act: &Act) -> Result<Outcome, CommandE
     if !queued.iter().any(|q| q.kind == EVENT_REGISTRATION) {
         ask_later(conn, row.awaiting_action_id.as_slice()).await?;
     }
+    changes::record_moved(conn, row.id).await?;
     let reply = reply::accepted(&act.transaction_id, &row, queued)?;
     let action_id = actions.last().copied().unwrap_or_default();
     let saved = Saved { transaction_id: &act.transaction_id, reply: &reply, record_id: row.id, action_id };

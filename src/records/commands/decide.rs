@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{CommandError, Outcome, reply};
 use crate::outbox::{Queued, complete, enqueue};
+use crate::records::changes;
 use crate::records::effects::{self, EVENT_REGISTRATION, Origin};
 use crate::records::fhir::{Declaration, DeclarationError, Form, Stamp};
 use crate::records::model::{Status, Step, transition};
@@ -102,6 +103,7 @@ pub async fn decide(conn: &mut PgConnection, decision: &Decision) -> Result<Outc
     enqueue::hold_predecessors(conn, row.id).await?;
     complete::finish_unleased(conn, request.id, EVENT_REGISTRATION).await?;
     let queued = send(conn, decision, &request, step, action_id).await?;
+    changes::record_moved(conn, row.id).await?;
     let reply = reply::accepted(&request.transaction_id, &row, queued)?;
     let saved = Saved { transaction_id: &key, reply: &reply, record_id: row.id, action_id };
     transactions::save(conn, &[saved]).await?;

@@ -6,7 +6,6 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::CommandError;
-use crate::outbox::history::Delivery;
 use crate::outbox::{MessageState, Queued};
 use crate::records::model::Status;
 use crate::records::store::record::Row;
@@ -64,15 +63,16 @@ pub struct DeliveryView {
     pub state: MessageState,
 }
 
-impl From<Queued> for DeliveryView {
-    fn from(q: Queued) -> Self {
-        Self { destination: q.destination, kind: q.kind, state: q.state }
+impl DeliveryView {
+    /// Whether it is over. A dead one is not: it needs an operator.
+    fn is_finished(&self) -> bool {
+        matches!(self.state, MessageState::Delivered | MessageState::Cancelled)
     }
 }
 
-impl From<Delivery> for DeliveryView {
-    fn from(d: Delivery) -> Self {
-        Self { destination: d.destination, kind: d.kind, state: d.state }
+impl From<Queued> for DeliveryView {
+    fn from(q: Queued) -> Self {
+        Self { destination: q.destination, kind: q.kind, state: q.state }
     }
 }
 
@@ -80,19 +80,35 @@ impl From<Delivery> for DeliveryView {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Transaction)]
-pub struct TransactionView<'a> {
+pub struct TransactionView {
     /// The client's transaction id.
     #[schema(pattern = "^[A-Za-z0-9._:-]{8,128}$")]
-    pub transaction_id: &'a str,
+    pub transaction_id: String,
+    /// Whether nothing of it is outstanding: no unfinished delivery, no verdict of the country.
+    pub settled: bool,
     /// The record it made or acted on.
     pub record: RecordView,
     /// What it sends.
     pub deliveries: Vec<DeliveryView>,
 }
 
+impl TransactionView {
+    /// What is told of a transaction.
+    pub(in crate::records) fn new(transaction_id: String, record: RecordView, deliveries: Vec<DeliveryView>) -> Self {
+        let settled = record.status != Status::WaitingValidation && deliveries.iter().all(DeliveryView::is_finished);
+        Self { transaction_id, settled, record, deliveries }
+    }
+
+    /// One delivery more.
+    pub(in crate::records) fn add(&mut self, delivery: DeliveryView) {
+        self.settled &= delivery.is_finished();
+        self.deliveries.push(delivery);
+    }
+}
+
 /// The reply to an accepted request: 202, with what was queued.
 pub(super) fn accepted(transaction_id: &str, row: &Row, queued: Vec<Queued>) -> Result<Reply, CommandError> {
     let deliveries = queued.into_iter().map(Into::into).collect();
-    let view = TransactionView { transaction_id, record: row.into(), deliveries };
+    let view = TransactionView::new(transaction_id.to_owned(), row.into(), deliveries);
     Ok(Reply { status: 202, body: serde_json::to_string(&view)? })
 }

@@ -14,6 +14,7 @@ use crate::records::effects::{self, EVENT_REGISTRATION, Origin};
 use crate::records::fhir::{Declaration, Stamp};
 use crate::records::model::{self, Status, Step};
 use crate::records::store::action::{self, NewAction};
+use crate::records::store::change::{self, NewChange};
 use crate::records::store::record::{self, NewRecord, Row};
 use crate::records::store::version::{self, NewVersion};
 use crate::records::tracking_id;
@@ -142,6 +143,15 @@ impl<'a> Draft<'a> {
         Ok(Self { submission, steps, actions, row })
     }
 
+    fn last_action(&self) -> Uuid {
+        self.actions.last().copied().unwrap_or_default()
+    }
+
+    fn moved(&self) -> NewChange<'_> {
+        let principal_id = &self.submission.initiator.id;
+        NewChange { principal_id, record_id: self.row.id, action_id: self.last_action() }
+    }
+
     fn stamped(&self) -> Result<String, CommandError> {
         let declaration = Declaration::parse(&self.submission.declaration)?;
         let urls: Vec<String> =
@@ -182,6 +192,7 @@ async fn write(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<Vec<
         replies.push(reply::accepted(&d.submission.transaction_id, &d.row, mine)?);
     }
     ask_later(conn, &unasked).await?;
+    change::append(conn, &drafts.iter().map(Draft::moved).collect::<Vec<_>>()).await?;
     let saved: Vec<Saved<'_>> = drafts
         .iter()
         .zip(&replies)
@@ -189,7 +200,7 @@ async fn write(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<Vec<
             transaction_id: &d.submission.transaction_id,
             reply,
             record_id: d.row.id,
-            action_id: d.actions.last().copied().unwrap_or_default(),
+            action_id: d.last_action(),
         })
         .collect();
     transactions::save(conn, &saved).await?;

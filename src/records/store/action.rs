@@ -179,13 +179,6 @@ pub(crate) async fn of_record(conn: &mut PgConnection, record_id: Uuid) -> sqlx:
     .await
 }
 
-/// The ids of the actions of a transaction, verdicts included.
-pub(crate) async fn of_transaction(conn: &mut PgConnection, transaction_id: &str) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar!("select id from record_action where transaction_id = $1 order by ordinal", transaction_id)
-        .fetch_all(conn)
-        .await
-}
-
 /// What a message is rendered from: facts that never change, so that every attempt has the same bytes.
 #[derive(Clone, Debug)]
 pub struct Source {

@@ -2,5 +2,7 @@
 
 pub(super) mod action;
 pub(super) mod attachment;
+pub(super) mod change;
 pub(super) mod record;
+pub(super) mod transaction;
 pub(super) mod version;

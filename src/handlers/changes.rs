@@ -1,0 +1,166 @@
+//! `GET /changes`: the caller's own feed of changes, page by page, waiting for the next one if there is none; or, with
+//! `Accept: text/event-stream`, as events.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::AppState;
+use super::events;
+use super::extract::Caller;
+use super::problem::{Kind, Problem};
+use super::validators::LONGEST_WAIT;
+use crate::records::changes::{self, ChangesError, Cursor, NoCursor, Page};
+use crate::records::progress::ChangeView;
+use crate::waiting::{OnePrincipal, Told};
+
+/// Most hints of a page, and those of one that says nothing.
+const LIMIT_MAX: u16 = 500;
+const LIMIT: u16 = 200;
+
+/// What a client asks for.
+pub(super) struct Asked {
+    pub(super) cursor: Option<Cursor>,
+    wait: Duration,
+    pub(super) limit: u16,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    changes: &'a [Arc<ChangeView>],
+    cursor: String,
+    more: bool,
+}
+
+/// What moved of the caller's transactions after the cursor; without a cursor, the cursor of now.
+pub(super) async fn read(
+    State(state): State<AppState>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if caller.principal.record.is_some() {
+        return Err(Problem::new(Kind::Forbidden).detail("the token is for one record only"));
+    }
+    let principal = caller.principal.id;
+    let streams = wants_events(&headers);
+    let asked = Asked::of(&uri, headers.get("last-event-id").filter(|_| streams))?;
+    drop((uri, headers));
+    if streams {
+        return events::stream(state, principal, asked).await;
+    }
+    let Some(cursor) = asked.cursor else {
+        let mut conn = state.db.acquire().await?;
+        return Ok(answer(&[], &changes::now(&mut conn).await?, false));
+    };
+    if asked.wait.is_zero() {
+        let page = page(&state, &principal, &cursor, asked.limit).await?;
+        return Ok(answer(&shared(page.changes), &page.cursor, page.more));
+    }
+    let deadline = Instant::now() + asked.wait;
+    // First this, then the page: what moves in between is told.
+    let waits = state.waiting.principal(&principal).await?;
+    let page = page(&state, &principal, &cursor, asked.limit).await?;
+    if page.more || !page.changes.is_empty() {
+        return Ok(answer(&shared(page.changes), &page.cursor, page.more));
+    }
+    wait(&state, &waits, &principal, page.cursor, (deadline, asked.limit)).await
+}
+
+/// The next page, once there is one; at the deadline an empty one.
+async fn wait(
+    state: &AppState,
+    waits: &OnePrincipal,
+    principal: &str,
+    cursor: Cursor,
+    (deadline, limit): (Instant, u16),
+) -> Result<Response, Problem> {
+    match tokio::time::timeout_at(deadline, waits.told()).await {
+        Ok(Told::Changes(changes, after)) if changes.len() <= limit.into() => Ok(answer(&changes, &after, false)),
+        Ok(Told::Changes(..) | Told::Behind) => {
+            let page = page(state, principal, &cursor, limit).await?;
+            Ok(answer(&shared(page.changes), &page.cursor, page.more))
+        }
+        Ok(Told::Ended) => Ok(answer(&[], &cursor, false)),
+        Err(_elapsed) => Ok(answer(&[], &waits.caught_up().unwrap_or(cursor), false)),
+    }
+}
+
+pub(super) async fn page(state: &AppState, principal: &str, cursor: &Cursor, limit: u16) -> Result<Page, Problem> {
+    let mut conn = state.db.acquire().await?;
+    Ok(changes::page(&mut conn, principal, cursor, limit, state.waiting.settings().kept).await?)
+}
+
+pub(super) fn shared(changes: Vec<ChangeView>) -> Vec<Arc<ChangeView>> {
+    changes.into_iter().map(Arc::new).collect()
+}
+
+fn answer(changes: &[Arc<ChangeView>], cursor: &Cursor, more: bool) -> Response {
+    let mut response = Json(Answer { changes, cursor: cursor.to_string(), more }).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn wants_events(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    values.filter_map(|v| v.split(';').next()).any(|v| v.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+impl Asked {
+    /// The parameters; a stream that is resumed says where in a header, which counts then.
+    fn of(uri: &Uri, resumed: Option<&HeaderValue>) -> Result<Self, Problem> {
+        let bad = |detail: &str| Problem::new(Kind::BadRequest).detail(detail);
+        let mut asked = Self { cursor: None, wait: Duration::ZERO, limit: LIMIT };
+        let mut seen = Vec::new();
+        for pair in uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if seen.contains(&name) {
+                return Err(bad("a parameter is there twice"));
+            }
+            seen.push(name);
+            match name {
+                "cursor" => asked.cursor = Some(cursor(value)?),
+                "wait" => {
+                    asked.wait = number(value).map(Duration::from_secs).ok_or_else(|| bad(WAIT))?.min(LONGEST_WAIT)
+                }
+                "limit" => {
+                    let limit = number(value).and_then(|n| u16::try_from(n).ok());
+                    asked.limit = limit.filter(|n| (1..=LIMIT_MAX).contains(n)).ok_or_else(|| bad(LIMITS))?;
+                }
+                _ => return Err(bad("the parameters are cursor, wait and limit")),
+            }
+        }
+        if let Some(id) = resumed.filter(|id| !id.is_empty()) {
+            asked.cursor = Some(cursor(id.to_str().unwrap_or("?"))?);
+        }
+        Ok(asked)
+    }
+}
+
+const WAIT: &str = "wait: whole seconds; more than 60 are taken for 60";
+const LIMITS: &str = "limit: 1 to 500";
+
+fn number(text: &str) -> Option<u64> {
+    let digits = (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if digits { text.parse().ok() } else { None }
+}
+
+fn cursor(token: &str) -> Result<Cursor, Problem> {
+    token.parse().map_err(|_none: NoCursor| Problem::new(Kind::CursorInvalid).detail("send one that was given to you"))
+}
+
+impl From<ChangesError> for Problem {
+    fn from(error: ChangesError) -> Self {
+        match error {
+            ChangesError::Expired => Self::new(Kind::CursorExpired)
+                .detail("get a new cursor by GET /changes, then ask for what you wait for by POST /transactions/query"),
+            ChangesError::Database(error) => error.into(),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Who waits for what, in memory: by transaction id and by principal. Nobody holds the lock while waiting for anything.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::records::changes::Moment;
+use crate::records::progress::{ChangeView, Owned};
+
+/// Most changes that a mailbox holds. A reader of the feed who is that far behind reads a page of its own.
+const MAILBOX: usize = 500;
+
+/// What one waits to hear of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// That it is settled.
+    Settled,
+    /// Whatever moves.
+    Moved,
+}
+
+/// What was heard of a transaction since it was last asked for.
+#[derive(Debug, Default)]
+pub(super) struct OfTransaction {
+    pub view: Option<Arc<Owned>>,
+}
+
+/// What was heard of a principal's transactions since it was last asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct OfPrincipal {
+    pub changes: Vec<Arc<ChangeView>>,
+    pub until: Option<Moment>,
+    pub behind: bool,
+}
+
+/// Where one who waits is told something.
+#[derive(Debug)]
+pub(super) struct Mailbox<T> {
+    content: Mutex<T>,
+    pub(super) told: Notify,
+    /// Whether to tell it at the next turn in any case.
+    asks: AtomicBool,
+    until: Until,
+}
+
+impl<T: Default> Mailbox<T> {
+    fn new(until: Until) -> Self {
+        Self { content: Mutex::default(), told: Notify::new(), asks: AtomicBool::new(false), until }
+    }
+
+    pub(super) fn is_empty(&self) -> bool
+    where
+        T: PartialEq,
+    {
+        *locked(&self.content) == T::default()
+    }
+
+    pub(super) fn take(&self) -> T {
+        std::mem::take(&mut *locked(&self.content))
+    }
+}
+
+/// A panic elsewhere does not make what is in here wrong: each change of it is one step.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+type Boxes<T> = HashMap<String, Vec<Arc<Mailbox<T>>>>;
+
+/// Everybody who waits, and where the reader is.
+#[derive(Debug, Default)]
+pub(super) struct Map {
+    transactions: Boxes<OfTransaction>,
+    principals: Boxes<OfPrincipal>,
+    /// Transactions of which somebody wants to hear at the next turn in any case.
+    asked: HashSet<String>,
+    pub waiting: usize,
+    /// What the reader has seen; `None` while it does not read.
+    pub seen: Option<Moment>,
+}
+
+fn add<T: Default>(boxes: &mut Boxes<T>, key: &str, until: Until) -> Arc<Mailbox<T>> {
+    let mailbox = Arc::new(Mailbox::new(until));
+    boxes.entry(key.to_owned()).or_default().push(Arc::clone(&mailbox));
+    mailbox
+}
+
+fn remove<T>(boxes: &mut Boxes<T>, key: &str, mailbox: &Arc<Mailbox<T>>) {
+    if let Some(list) = boxes.get_mut(key) {
+        list.retain(|other| !Arc::ptr_eq(other, mailbox));
+        if list.is_empty() {
+            boxes.remove(key);
+        }
+    }
+}
+
+impl Map {
+    pub(super) fn wait_for_transaction(&mut self, id: &str, until: Until) -> Arc<Mailbox<OfTransaction>> {
+        self.waiting += 1;
+        add(&mut self.transactions, id, until)
+    }
+
+    pub(super) fn wait_for_principal(&mut self, id: &str) -> Arc<Mailbox<OfPrincipal>> {
+        self.waiting += 1;
+        add(&mut self.principals, id, Until::Moved)
+    }
+
+    pub(super) fn leave_transaction(&mut self, id: &str, mailbox: &Arc<Mailbox<OfTransaction>>) {
+        self.waiting -= 1;
+        remove(&mut self.transactions, id, mailbox);
+    }
+
+    pub(super) fn leave_principal(&mut self, id: &str, mailbox: &Arc<Mailbox<OfPrincipal>>) {
+        self.waiting -= 1;
+        remove(&mut self.principals, id, mailbox);
+    }
+
+    /// One wants to hear what its transaction is now, whatever it is.
+    pub(super) fn ask(&mut self, id: &str, mailbox: &Mailbox<OfTransaction>) {
+        mailbox.asks.store(true, Ordering::Relaxed);
+        self.asked.insert(id.to_owned());
+    }
+
+    /// What could not be read is read at the next turn.
+    pub(super) fn ask_again(&mut self, ids: HashSet<String>) {
+        self.asked.extend(ids);
+    }
+
+    /// The transactions that somebody waits for, of those that moved; those that were asked for; all of them if it is
+    /// not certain which moved.
+    pub(super) fn to_read(&mut self, moved: &[(String, String)], all: bool) -> HashSet<String> {
+        let mut ids = std::mem::take(&mut self.asked);
+        ids.retain(|id| self.transactions.contains_key(id));
+        if all {
+            ids.extend(self.transactions.keys().cloned());
+            return ids;
+        }
+        let wanted = |principal: &String, id: &String| {
+            self.principals.contains_key(principal) || self.transactions.contains_key(id)
+        };
+        ids.extend(moved.iter().filter(|(principal, id)| wanted(principal, id)).map(|(_, id)| id.clone()));
+        ids
+    }
+
+    /// Whether somebody is to be told this in full.
+    pub(super) fn wants_view(&self, state: &ChangeView) -> bool {
+        let list = self.transactions.get(&state.transaction_id);
+        list.is_some_and(|list| list.iter().any(|b| is_due(b, state.settled)))
+    }
+
+    /// Tells all who wait for this transaction what it is, if that is what they wait for.
+    pub(super) fn tell_view(&self, view: &Arc<Owned>) {
+        for mailbox in self.transactions.get(&view.view.transaction_id).into_iter().flatten() {
+            if is_due(mailbox, view.view.settled) {
+                mailbox.asks.store(false, Ordering::Relaxed);
+                locked(&mailbox.content).view = Some(Arc::clone(view));
+                mailbox.told.notify_one();
+            }
+        }
+    }
+
+    /// Tells the feeds of a principal that these moved, in this order.
+    pub(super) fn tell_changes(&self, principal: &str, changes: &[Arc<ChangeView>], until: &Moment) {
+        for mailbox in self.principals.get(principal).into_iter().flatten() {
+            let mut content = locked(&mailbox.content);
+            mailbox.told.notify_one();
+            if content.behind || content.changes.len() + changes.len() > MAILBOX {
+                *content = OfPrincipal { behind: true, ..OfPrincipal::default() };
+                continue;
+            }
+            // One that moved again is told once, as it is now.
+            content.changes.retain(|old| changes.iter().all(|new| new.transaction_id != old.transaction_id));
+            content.changes.extend(changes.iter().cloned());
+            content.until = Some(until.clone());
+        }
+    }
+
+    /// Tells all feeds to read for themselves.
+    pub(super) fn tell_all_behind(&self) {
+        for mailbox in self.principals.values().flatten() {
+            *locked(&mailbox.content) = OfPrincipal { behind: true, ..OfPrincipal::default() };
+            mailbox.told.notify_one();
+        }
+    }
+}
+
+fn is_due(mailbox: &Mailbox<OfTransaction>, settled: bool) -> bool {
+    settled || mailbox.until == Until::Moved || mailbox.asks.load(Ordering::Relaxed)
+}
