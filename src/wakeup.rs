@@ -145,7 +145,7 @@ impl Wakeup {
             };
             match heard? {
                 Some(own) if own.payload() == instance => {}
-                Some(other) if other.channel() == MOVED => drop(self.moved.here.send_replace(())),
+                Some(other) if other.channel() == MOVED => self.moved.here.send_replace(()),
                 // None: the connection was lost and made again, and what was said in between is lost.
                 Some(_) | None => self.wake_here(),
             }

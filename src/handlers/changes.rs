@@ -127,7 +127,7 @@ impl Asked {
             match name {
                 "cursor" => asked.cursor = Some(cursor(value)?),
                 "wait" => {
-                    asked.wait = number(value).map(Duration::from_secs).ok_or_else(|| bad(WAIT))?.min(LONGEST_WAIT)
+                    asked.wait = number(value).map(Duration::from_secs).ok_or_else(|| bad(WAIT))?.min(LONGEST_WAIT);
                 }
                 "limit" => {
                     let limit = number(value).and_then(|n| u16::try_from(n).ok());

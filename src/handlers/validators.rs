@@ -53,15 +53,14 @@ impl Known {
 
 /// How long the client would like to wait, capped; `None` if it does not say so, or not so that it is understood.
 pub(super) fn preferred_wait(headers: &HeaderMap) -> Option<Duration> {
-    let preferences = headers.get_all("prefer").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    let mut preferences = headers.get_all("prefer").iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
     preferences
-        .filter_map(|preference| {
+        // The first counts (RFC 7240 section 2).
+        .find_map(|preference| {
             let (name, value) = preference.split(';').next()?.split_once('=')?;
             let value = value.trim().trim_matches('"');
             name.trim().eq_ignore_ascii_case("wait").then_some(value)
         })
-        // The first counts (RFC 7240 section 2).
-        .next()
         .filter(|value| !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit()))
         .map(|value| value.parse().map_or(LONGEST_WAIT, Duration::from_secs).min(LONGEST_WAIT))
 }

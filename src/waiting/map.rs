@@ -130,7 +130,7 @@ impl Map {
 
     /// The transactions that somebody waits for, of those that moved; those that were asked for; all of them if it is
     /// not certain which moved.
-    pub(super) fn to_read(&mut self, moved: &[(String, String)], all: bool) -> HashSet<String> {
+    pub(super) fn take_wanted(&mut self, moved: &[(String, String)], all: bool) -> HashSet<String> {
         let mut ids = std::mem::take(&mut self.asked);
         ids.retain(|id| self.transactions.contains_key(id));
         if all {

@@ -64,15 +64,14 @@ impl Waiting {
         self.until_wanted().await;
         let mut conn = db::connect(url).await?;
         loop {
-            self.until_wanted().await;
+            if self.rests() {
+                self.until_wanted().await;
+            }
             // Before looking: what is said meanwhile is looked for again.
             moved.mark_unchanged();
             let started = Instant::now();
             tokio::time::timeout(ANSWER, self.turn(&mut conn)).await??;
             tokio::time::sleep_until(started + PAUSE).await;
-            if self.rests() {
-                continue;
-            }
             tokio::select! {
                 _ = moved.changed() => {}
                 () = self.0.wanted.notified() => {}
@@ -81,7 +80,7 @@ impl Waiting {
         }
     }
 
-    /// Nobody waits: nothing is read, and what moves meanwhile is not told.
+    /// Whether nobody waits. Whoever comes then sees that nothing is read, and says that they are there.
     fn rests(&self) -> bool {
         let mut map = locked(&self.0.map);
         if map.waiting > 0 {
@@ -112,7 +111,7 @@ impl Waiting {
             return Ok(());
         };
         let moved = changes::tail(conn, &seen).await?;
-        let ids = locked(&self.0.map).to_read(&moved.transactions, moved.uncertain);
+        let ids = locked(&self.0.map).take_wanted(&moved.transactions, moved.uncertain);
         let outcome = self.tell(conn, &moved, &ids).await;
         if outcome.is_err() {
             // Told at the next turn; what was asked for has to be asked for again.
@@ -129,7 +128,9 @@ impl Waiting {
         };
         let views = read_views(conn, &in_full).await?;
         let map = &mut *locked(&self.0.map);
-        views.iter().for_each(|view| map.tell_view(view));
+        for view in &views {
+            map.tell_view(view);
+        }
         for (principal, changes) in by_principal(moved, &states) {
             map.tell_changes(principal, &changes, &moved.now);
         }

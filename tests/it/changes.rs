@@ -298,10 +298,10 @@ async fn what_moved_is_dropped_after_its_time_a_day_at_a_time() {
     .unwrap();
     app.register_birth("draft-0001").await;
     app.drain().await;
-    let kept = housekeeping::run_once(&app.app().context).await.unwrap();
-    assert_eq!(kept.dropped, 1);
+    // The service's own may have been first.
+    housekeeping::run_once(&app.app().context).await.unwrap();
     assert_eq!(app.count("select count(*) from change where at < '2021-01-01'").await, 0);
-    assert_eq!(app.count("select count(*) from change").await, 5, "a submission and four deliveries with two actions");
+    assert_eq!(app.count("select count(*) from change").await, 7, "a submission and six deliveries");
     assert_eq!(app.count("select count(*) from change_default").await, 0);
     app.done().await;
 }

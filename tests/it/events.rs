@@ -31,11 +31,11 @@ impl Events {
     /// The next block: its data, if it has some.
     async fn block(&mut self) -> Option<Value> {
         loop {
-            if let Some((block, rest)) = self.text.split_once("\n\n") {
+            if let Some((block, rest)) = self.text.clone().split_once("\n\n") {
                 let field = |name: &str| block.lines().find_map(|l| l.strip_prefix(name)).map(str::to_owned);
                 let (id, data) = (field("id: "), field("data: "));
                 assert_eq!(data.is_some(), field("event: ").is_some_and(|e| e == "change"));
-                self.text = rest.to_owned();
+                rest.clone_into(&mut self.text);
                 self.id = id.unwrap_or(std::mem::take(&mut self.id));
                 return data.map(|d| serde_json::from_str(&d).unwrap());
             }

@@ -8,6 +8,7 @@ mod attempts;
 mod bad_input;
 mod callbacks;
 mod changes;
+mod changes_plans;
 mod connecting;
 mod conventions;
 mod corrections;

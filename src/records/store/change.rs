@@ -10,6 +10,7 @@ use crate::records::changes::{Moment, Rest, Snapshot};
 
 /// A new transaction of a principal.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_field_names, reason = "they are called as the columns are")]
 pub(crate) struct NewChange<'a> {
     pub principal_id: &'a str,
     pub record_id: Uuid,
