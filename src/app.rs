@@ -24,7 +24,7 @@ use crate::pressure::Pressure;
 use crate::waiting::Waiting;
 use crate::wakeup::Wakeup;
 use crate::workers::{self, Context, Destination, Stop};
-use crate::{metrics, outbox};
+use crate::{metrics, outbox, serve};
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -109,11 +109,11 @@ impl App {
         if halves.api {
             let listener = listen(settings.listen).await?;
             public_addr = listener.local_addr().ok();
-            tasks.spawn(serve(listener, handlers::public(parts.state.clone()), stop.clone()));
+            tasks.spawn(serve(listener, handlers::public(parts.state.clone()), settings.serve, &stop));
         }
         let listener = listen(settings.internal_addr).await?;
         let internal_addr = listener.local_addr().unwrap_or(settings.internal_addr);
-        tasks.spawn(serve(listener, handlers::internal(parts.state.clone()), stop.clone()));
+        tasks.spawn(serve(listener, handlers::internal(parts.state.clone()), settings.serve, &stop));
         if settings.workers.listen {
             let (wakeup, url) = (parts.state.wakeup.clone(), settings.database_url.clone());
             tasks.spawn(wakeup.clone().announce(url.clone(), stop.soft.clone()));
@@ -269,15 +269,11 @@ async fn listen(addr: SocketAddr) -> Result<TcpListener, AppError> {
     TcpListener::bind(addr).await.map_err(|e| AppError::Listen(addr, e))
 }
 
-async fn serve(listener: TcpListener, router: Router, stop: Stop) {
-    let soft = stop.soft.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { soft.cancelled().await });
-    tokio::select! {
-        outcome = server => {
-            if let Err(error) = outcome {
-                tracing::error!(%error, "the HTTP server failed");
-            }
-        }
-        () = stop.hard.cancelled() => {}
-    }
+fn serve(
+    listener: TcpListener,
+    router: Router,
+    settings: serve::Settings,
+    stop: &Stop,
+) -> impl Future<Output = ()> + use<> {
+    serve::run(listener, router, settings, stop.soft.clone(), stop.hard.clone())
 }

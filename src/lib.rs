@@ -54,7 +54,7 @@
 //!
 //! ```text
 //! cli → demo → app, sandbox
-//!       app  → config → handlers │ workers     (neither knows the other)
+//!       app  → config → serve │ handlers │ workers     (none knows another)
 //!                          ↓          ↓
 //!                       waiting
 //!                          ↓
@@ -83,6 +83,7 @@ pub mod pressure;
 pub mod records;
 pub mod samples;
 pub mod sandbox;
+pub mod serve;
 pub mod transactions;
 pub mod waiting;
 pub mod wakeup;

@@ -38,6 +38,7 @@ fn describe() {
     describe_gauge!("crvs_outbox_ready", "Ready messages, by destination; counted up to the limit of back-pressure.");
     describe_gauge!("crvs_outbox_oldest_due_seconds", "Age of the oldest due message, by destination.");
     describe_gauge!("crvs_outbox_flows", "1 while a destination is neither paused nor its circuit open.");
+    describe_counter!("crvs_outbox_refused_total", "Requests refused or given up at the edge, by reason.");
     describe_gauge!("crvs_outbox_pressure", "1 while submissions are refused because too much is waiting.");
     describe_gauge!("crvs_outbox_waiting", "Requests and streams that wait to hear what became of transactions.");
     describe_counter!("crvs_outbox_circuit_total", "Changes of circuits, by destination and to what.");
@@ -75,6 +76,11 @@ pub(crate) fn backlog(destination: &str, ready: u64, oldest_due: Option<Duration
     let age = oldest_due.unwrap_or_default().as_secs_f64();
     gauge!("crvs_outbox_oldest_due_seconds", "destination" => label()).set(age);
     gauge!("crvs_outbox_flows", "destination" => label()).set(f64::from(u8::from(flows)));
+}
+
+/// A request was refused or given up before a handler answered.
+pub(crate) fn refused(reason: &'static str) {
+    counter!("crvs_outbox_refused_total", "reason" => reason).increment(1);
 }
 
 pub(crate) fn pressure(on: bool) {

@@ -18,9 +18,6 @@ pub(super) struct Openapi {
 
 /// Needs no database.
 pub(super) fn openapi(args: &Openapi) -> Result<(), CliError> {
-    let settings = match &args.config {
-        Some(path) => File::read(path)?.settings(String::new())?.handlers,
-        None => handlers::Settings::default(),
-    };
-    say(&serde_json::to_string_pretty(&handlers::openapi::document(&settings.events))?)
+    let file = args.config.as_deref().map_or_else(|| Ok(File::default()), File::read)?;
+    say(&serde_json::to_string_pretty(&handlers::openapi::document(&file.events))?)
 }

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::changes::Changes;
+use super::limits::{Cors, Limits};
 use super::secret::SecretSource;
 use crate::outbox::Effect;
 use crate::outbox::destination::{Auth, Format, OnDead};
-use crate::{handlers, workers};
+use crate::workers;
 
 /// The file. Every member has a default but those of a destination and of a trusted issuer.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -38,6 +39,10 @@ pub struct File {
     pub workers: Workers,
     /// Where deliveries may go.
     pub egress: Egress,
+    /// What one client may cost.
+    pub limits: Limits,
+    /// Which web pages may call.
+    pub cors: Cors,
     /// When submissions are refused because too much is waiting.
     pub backpressure: Backpressure,
     /// How long what is finished is kept.
@@ -50,19 +55,20 @@ pub struct File {
 
 impl Default for File {
     fn default() -> Self {
-        let handlers = handlers::Settings::default();
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7070)),
             internal_addr: SocketAddr::from(([127, 0, 0, 1], 7071)),
             connections: 20,
-            events: handlers.events,
-            body_max_bytes: handlers.body_max,
+            events: ["birth", "death", "marriage"].map(str::to_owned).to_vec(),
+            body_max_bytes: 50 * 1024 * 1024,
             stop_seconds: 25,
             trusted_issuers: Vec::new(),
             tokens: Tokens::default(),
             callbacks: Callbacks::default(),
             workers: Workers::default(),
             egress: Egress::default(),
+            limits: Limits::default(),
+            cors: Cors::default(),
             backpressure: Backpressure::default(),
             retention: Retention::default(),
             changes: Changes::default(),

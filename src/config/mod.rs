@@ -6,6 +6,7 @@
 mod changes;
 mod destination;
 mod file;
+mod limits;
 mod secret;
 
 use std::net::SocketAddr;
@@ -17,10 +18,11 @@ use ipnet::IpNet;
 
 use crate::auth::{KeySource, MAX_DELIVERY_TTL, MintSettings};
 use crate::outbox::pressure::Limits;
-use crate::{handlers, waiting, workers};
+use crate::{handlers, serve, waiting, workers};
 
 pub use changes::Changes;
 pub use file::{Backpressure, Callbacks, DestinationEntry, Egress, File, Retention, Tokens, TrustedIssuer, Workers};
+pub use limits::{Cors, Limits as EdgeLimits};
 pub use secret::{SecretError, SecretSource};
 
 /// Why a configuration is not accepted.
@@ -69,7 +71,12 @@ impl File {
             listen: self.listen,
             internal_addr: self.internal_addr,
             stop: Duration::from_secs(self.stop_seconds),
-            handlers: handlers::Settings { events: self.events, body_max: self.body_max_bytes },
+            serve: self.limits.serving(),
+            handlers: handlers::Settings {
+                edge: self.limits.edge(&self.cors),
+                events: self.events,
+                body_max: self.body_max_bytes,
+            },
             workers: workers::Settings {
                 destinations,
                 poll: Duration::from_millis(self.workers.poll_ms),
@@ -105,6 +112,8 @@ impl File {
     }
 
     fn check(&self, wrong: &mut Vec<String>) {
+        self.limits.check(wrong);
+        self.cors.check(wrong);
         let mut rule = |holds: bool, text: &str| {
             if !holds {
                 wrong.push(text.to_owned());
@@ -231,6 +240,8 @@ pub struct Settings {
     pub internal_addr: SocketAddr,
     /// How long a stop waits before it cuts short what is open.
     pub stop: Duration,
+    /// What each listener allows.
+    pub serve: serve::Settings,
     /// What clients may send.
     pub handlers: handlers::Settings,
     /// How messages are delivered.

@@ -109,7 +109,7 @@ fn read_act(
     check_members(step, &body)?;
     let (declaration, attachments) = match body.declaration {
         Some(declaration) => {
-            let (text, attachments) = body::declaration(declaration, &body.attachments)?;
+            let (text, attachments) = body::declaration(declaration, &body.attachments).map_err(Problem::faults)?;
             (Some(text), attachments)
         }
         None => (None, Vec::new()),

@@ -12,10 +12,11 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::problem::{Kind, Problem};
+use super::edge;
+use super::problem::{Fault, Kind, Problem};
 use crate::json;
 use crate::records::attachments::Attachment;
-use crate::records::fhir::Declaration;
+use crate::records::fhir::{Declaration, DeclarationError};
 use crate::transactions::Fingerprint;
 
 /// Bodies over this many bytes are worked on outside the async threads.
@@ -33,8 +34,13 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<
     match Limited::new(body, max).collect().await {
         Ok(whole) => Ok(whole.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(_) => Err(Problem::new(Kind::BodyUnreadable)),
+        Err(error) => Err(unreadable(&*error)),
     }
+}
+
+/// Why a body could not be read to its end.
+pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> Problem {
+    Problem::new(if edge::too_slow(error) { Kind::BodyTooSlow } else { Kind::BodyUnreadable })
 }
 
 /// `application/json`, any `+json`, or nothing. Country configs send the header twice: the first counts.
@@ -87,8 +93,28 @@ pub(super) fn typed<'t, T: Deserialize<'t>>(body: &'t [u8]) -> Result<T, Problem
         } else {
             format!("a member has another type than expected, at line {} column {}", error.line(), error.column())
         };
-        Problem::new(Kind::BadRequest).detail(detail)
+        Problem::fault(Kind::BadRequest, pointer_to_fault::<T>(body), detail)
     })
+}
+
+/// Where typing a body fails: the member, or the object that lacks one. Walked only once it is known to fail.
+fn pointer_to_fault<'t, T: Deserialize<'t>>(body: &'t [u8]) -> String {
+    use serde_path_to_error::Segment;
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let Err(error) = serde_path_to_error::deserialize::<_, Object<T>>(&mut reader) else {
+        return String::new();
+    };
+    let mut pointer = String::new();
+    for segment in error.path() {
+        let step = match segment {
+            Segment::Seq { index } => index.to_string(),
+            Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
+            Segment::Enum { .. } | Segment::Unknown => continue,
+        };
+        pointer.push('/');
+        pointer.push_str(&step);
+    }
+    shortened(pointer)
 }
 
 /// A member's name comes from outside and may be of any length.
@@ -139,22 +165,39 @@ pub(super) struct AttachmentBody<'t> {
     data: Cow<'t, str>,
 }
 
-/// Checks a declaration and decodes its attachments: those inside the bundle first, then those beside it.
+/// Checks a declaration and decodes its attachments: those inside the bundle first, then those beside it. Says all that
+/// is wrong with them.
 pub(super) fn declaration(
     declaration: &RawValue,
     beside: &[Object<AttachmentBody<'_>>],
-) -> Result<(String, Vec<Attachment>), Problem> {
+) -> Result<(String, Vec<Attachment>), Vec<Fault>> {
     let text = declaration.get();
-    let parsed = Declaration::parse(text).map_err(|e| Problem::new(Kind::InvalidDeclaration).detail(e.to_string()))?;
-    let inside = parsed.inline().iter().map(|a| (a.kind.clone(), a.content_type.as_deref(), a.data.as_ref()));
-    let beside = beside.iter().map(|Object(a)| (a.kind.clone(), a.content_type.as_deref(), a.data.as_ref()));
-    let attachments = inside
-        .chain(beside)
-        .enumerate()
-        .map(|(at, (kind, content_type, data))| {
-            Attachment::decode(kind, content_type, data)
-                .map_err(|e| Problem::new(Kind::InvalidAttachment).detail(format!("attachment {at}: {e}")))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok((text.to_owned(), attachments))
+    let mut faults = Vec::new();
+    let mut attachments = Vec::new();
+    let mut decode =
+        |place: String, kind: &Option<String>, content_type: Option<&str>, data: &str| match Attachment::decode(
+            kind.clone(),
+            content_type,
+            data,
+        ) {
+            Ok(attachment) => attachments.push(attachment),
+            Err(e) => faults.push(Fault::new(Kind::InvalidAttachment, place, e.to_string())),
+        };
+    match Declaration::parse(text) {
+        Ok(parsed) => {
+            for inside in parsed.inline() {
+                decode("/declaration".to_owned(), &inside.kind, inside.content_type.as_deref(), &inside.data);
+            }
+        }
+        Err(e) => return Err(vec![Fault::new(Kind::InvalidDeclaration, place_of(&e), e.to_string())]),
+    }
+    for (at, Object(a)) in beside.iter().enumerate() {
+        decode(format!("/attachments/{at}"), &a.kind, a.content_type.as_deref(), &a.data);
+    }
+    if faults.is_empty() { Ok((text.to_owned(), attachments)) } else { Err(faults) }
+}
+
+fn place_of(error: &DeclarationError) -> String {
+    let inside = if let DeclarationError::Malformed { path, .. } = error { path.as_str() } else { "" };
+    format!("/declaration{inside}")
 }

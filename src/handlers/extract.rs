@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, header};
 use uuid::Uuid;
 
 use super::AppState;
+use super::edge::Exchange;
 use super::problem::{Kind, Problem};
 use crate::auth::{Principal, Right};
 use crate::records::commands::Initiator;
@@ -23,6 +24,9 @@ impl FromRequestParts<AppState> for Caller {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let token = bearer(&parts.headers)?;
         let principal = state.verifier.verify(token).await?;
+        if let Some(exchange) = parts.extensions.get::<Exchange>() {
+            exchange.admit(&principal)?;
+        }
         Ok(Self { principal, traceparent: traceparent(&parts.headers) })
     }
 }
@@ -49,7 +53,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
 }
 
 /// W3C trace context, version 00; anything else is dropped rather than passed on.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
+pub(super) fn traceparent(headers: &HeaderMap) -> Option<String> {
     let value = headers.get("traceparent")?.to_str().ok()?;
     let parts: Vec<&str> = value.split('-').collect();
     let [version, trace, span, flags] = parts.as_slice() else {
@@ -58,6 +62,8 @@ fn traceparent(headers: &HeaderMap) -> Option<String> {
     let lower_hex =
         |s: &str, len: usize| s.len() == len && s.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     let valid = *version == "00" && lower_hex(trace, 32) && lower_hex(span, 16) && lower_hex(flags, 2);
+    let zero = |s: &str| s.bytes().all(|b| b == b'0');
+    let valid = valid && !zero(trace) && !zero(span);
     valid.then(|| value.to_owned())
 }
 

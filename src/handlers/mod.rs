@@ -11,6 +11,7 @@ mod attachments;
 mod body;
 mod changes;
 mod decisions;
+mod edge;
 mod events;
 mod extract;
 mod keys;
@@ -30,7 +31,6 @@ use axum::routing::{get, post};
 use axum::{Extension, Router};
 use sqlx::PgPool;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::trace::TraceLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -40,6 +40,8 @@ use crate::pressure::Pressure;
 use crate::waiting::Waiting;
 use crate::wakeup::Wakeup;
 
+pub use edge::Settings as EdgeSettings;
+
 /// What clients may send.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -47,12 +49,8 @@ pub struct Settings {
     pub events: Vec<String>,
     /// Largest request body, in bytes.
     pub body_max: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { events: ["birth", "death", "marriage"].map(str::to_owned).to_vec(), body_max: 50 * 1024 * 1024 }
-    }
+    /// What one client may cost.
+    pub edge: EdgeSettings,
 }
 
 /// What handlers share.
@@ -103,14 +101,14 @@ fn routes() -> OpenApiRouter<AppState> {
 /// What clients and country configs reach.
 pub fn public(state: AppState) -> Router {
     let (router, description) = routes().split_for_parts();
-    router
+    let edge = state.settings.edge.clone();
+    let router = router
         .layer(Extension(openapi::Served::new(description, &state.settings.events)))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(DefaultBodyLimit::disable()) // body::read has its own, which answers with a problem
-        .layer(CatchPanicLayer::custom(problem::panicked))
-        .layer(TraceLayer::new_for_http())
-        .with_state(state)
+        .with_state(state);
+    edge::around(router, &edge)
 }
 
 /// The routes for operators, on an address of their own. No token is asked for here.

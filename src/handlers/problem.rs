@@ -6,7 +6,7 @@ use std::any::Any;
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::auth::AuthError;
 use crate::records::commands::CommandError;
@@ -35,6 +35,11 @@ pub(super) enum Kind {
     Conflict,
     InProgress,
     TooLarge,
+    HeadersTooLarge,
+    BodyTooSlow,
+    UnsupportedEncoding,
+    RateLimited,
+    TimedOut,
     UnsupportedType,
     KeyReused,
     Internal,
@@ -68,6 +73,15 @@ impl Kind {
             Self::Conflict => (S::CONFLICT, "conflict", "The record's state does not allow this"),
             Self::InProgress => (S::CONFLICT, "idempotency-in-progress", "The same request is being worked on"),
             Self::TooLarge => (S::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large"),
+            Self::HeadersTooLarge => {
+                (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "headers-too-large", "The request's header is too large")
+            }
+            Self::BodyTooSlow => (S::REQUEST_TIMEOUT, "body-too-slow", "The body came too slowly"),
+            Self::UnsupportedEncoding => {
+                (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-encoding", "The body's encoding is not known here")
+            }
+            Self::RateLimited => (S::TOO_MANY_REQUESTS, "rate-limited", "Too many requests"),
+            Self::TimedOut => (S::SERVICE_UNAVAILABLE, "timed-out", "The answer took too long"),
             Self::UnsupportedType => (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has to be JSON"),
             Self::KeyReused => {
                 (S::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The transaction id was used for another request")
@@ -86,11 +100,29 @@ pub(super) struct Problem {
     detail: Option<String>,
     challenge: Option<String>,
     retry_after: Option<u32>,
+    faults: Vec<Fault>,
+}
+
+/// One thing that is wrong with a request's content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// What kind of problem it is by itself.
+    pub(super) kind: Kind,
+    /// Where: a JSON pointer (RFC 6901) into the request's body.
+    pub(super) pointer: String,
+    /// What, without any value.
+    pub(super) detail: String,
+}
+
+impl Fault {
+    pub(super) fn new(kind: Kind, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { kind, pointer: pointer.into(), detail: detail.into() }
+    }
 }
 
 impl Problem {
     pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, detail: None, challenge: None, retry_after: None }
+        Self { kind, detail: None, challenge: None, retry_after: None, faults: Vec::new() }
     }
 
     #[cfg(test)]
@@ -120,27 +152,72 @@ impl Problem {
             .detail("nothing was written; the same request may be sent again after Retry-After seconds")
     }
 
+    /// One that passes: the same request may be sent again after so long.
     pub(super) fn retry(kind: Kind, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..Self::new(kind) }
     }
-}
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    /// All that is wrong with a request's content. One kind of fault is the problem's kind too, several are
+    /// `bad-request`; the detail is that of the first.
+    pub(super) fn faults(faults: Vec<Fault>) -> Self {
+        let mut kinds = faults.iter().map(|fault| fault.kind);
+        let first = kinds.next().unwrap_or(Kind::BadRequest);
+        let kind = if kinds.all(|kind| kind == first) { first } else { Kind::BadRequest };
+        let detail = faults.first().map(|fault| match faults.len() {
+            1 => fault.detail.clone(),
+            more => format!("{}; errors lists all {more}", fault.detail),
+        });
+        Self { detail, faults, ..Self::new(kind) }
+    }
+
+    /// One thing that is wrong.
+    pub(super) fn fault(kind: Kind, pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::faults(vec![Fault::new(kind, pointer, detail)])
+    }
+
+    /// The same, as a part of a larger body: `prefix` goes before every pointer.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for bodies that hold several requests"))]
+    pub(super) fn under(mut self, prefix: &str) -> Self {
+        for fault in &mut self.faults {
+            fault.pointer.insert_str(0, prefix);
+        }
+        self
+    }
+
+    /// The problem document (RFC 9457).
+    pub(super) fn document(&self) -> Value {
         let (status, slug, title) = self.kind.parts();
         let mut body = json!({
             "type": format!("urn:crvs-outbox:problem:{slug}"),
             "title": title,
             "status": status.as_u16(),
         });
-        if let (Some(detail), Some(members)) = (self.detail, body.as_object_mut()) {
-            members.insert("detail".to_owned(), detail.into());
+        if let Some(members) = body.as_object_mut() {
+            members.extend(self.detail.clone().map(|detail| ("detail".to_owned(), detail.into())));
+            if !self.faults.is_empty() {
+                let errors = self.faults.iter().map(|f| json!({ "pointer": f.pointer, "detail": f.detail }));
+                members.insert("errors".to_owned(), errors.collect());
+            }
         }
-        let mut response = (status, body.to_string()).into_response();
+        body
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, ..) = self.kind.parts();
+        let mut response = (status, self.document().to_string()).into_response();
+        response.extensions_mut().insert(self.clone());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(challenge) = self.challenge.and_then(|c| HeaderValue::from_str(&c).ok()) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
+        if status == StatusCode::REQUEST_TIMEOUT {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if self.kind == Kind::UnsupportedEncoding {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -173,7 +250,9 @@ impl From<CommandError> for Problem {
             | CommandError::Superseded
             | CommandError::NumberTaken
             | CommandError::WrongTrackingId => Self::new(Kind::Conflict).detail(error.to_string()),
-            CommandError::Declaration(invalid) => Self::new(Kind::InvalidDeclaration).detail(invalid.to_string()),
+            CommandError::Declaration(invalid) => {
+                Self::fault(Kind::InvalidDeclaration, "/declaration", invalid.to_string())
+            }
             CommandError::Database(error) => error.into(),
             CommandError::NoTrackingId | CommandError::Reply(_) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a command failed");
@@ -195,6 +274,23 @@ impl From<sqlx::Error> for Problem {
     }
 }
 
+/// Says in a problem which request it is about (RFC 9457 §3.1.5). Other answers stay as they are.
+pub(super) fn named(mut response: Response, request_id: &str) -> Response {
+    let Some(problem) = response.extensions_mut().remove::<Problem>() else {
+        return response;
+    };
+    let mut document = problem.document();
+    if let Some(members) = document.as_object_mut() {
+        members.insert("instance".to_owned(), format!("urn:crvs-outbox:request:{request_id}").into());
+    }
+    // What it replaces may have been packed.
+    for name in [header::CONTENT_LENGTH, header::CONTENT_ENCODING] {
+        response.headers_mut().remove(name);
+    }
+    *response.body_mut() = document.to_string().into();
+    response
+}
+
 pub(super) async fn no_such_route() -> Problem {
     Problem::new(Kind::NotFound)
 }
@@ -207,4 +303,38 @@ pub(super) async fn method_not_allowed() -> Problem {
 pub(super) fn panicked(_: Box<dyn Any + Send + 'static>) -> Response {
     tracing::error!("a handler panicked");
     Problem::new(Kind::Internal).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The slugs in the code above, so that nobody has to list them again.
+    fn slugs() -> BTreeSet<&'static str> {
+        let source = include_str!("problem.rs");
+        let code = source.split("fn parts(self)").nth(1).unwrap().split("\n}\n").next().unwrap();
+        let slugs = code.split("(S::").skip(1).map(|arm| arm.split('"').nth(1).unwrap());
+        slugs.collect()
+    }
+
+    #[test]
+    fn every_problem_is_explained_and_every_explained_problem_exists() {
+        let docs = include_str!("../../docs/problems.md");
+        let rows = docs.lines().filter_map(|line| line.strip_prefix("| `"));
+        let explained: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+        assert_eq!(slugs(), explained);
+    }
+
+    #[test]
+    fn faults_of_several_kinds_are_a_bad_request_that_lists_them() {
+        let event = || Fault::new(Kind::UnknownEvent, "/event", "known events: birth");
+        let one = Problem::faults(vec![event()]).under("/items/3");
+        assert_eq!(one.kind(), Kind::UnknownEvent);
+        assert_eq!(one.document()["errors"], json!([{ "pointer": "/items/3/event", "detail": "known events: birth" }]));
+        let two = Problem::faults(vec![event(), Fault::new(Kind::BadRequest, "/action", "unknown")]);
+        assert_eq!(two.kind(), Kind::BadRequest);
+        assert_eq!(two.document()["errors"].as_array().unwrap().len(), 2);
+    }
 }

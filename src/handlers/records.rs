@@ -14,9 +14,10 @@ use super::extract::{Caller, RecordId, transaction_id};
 use super::openapi::problems::{ReadProblems, SubmitProblems};
 use super::openapi::shapes::{Accepted, Event, IdempotencyKey, action};
 use super::openapi::{Declaration, tags};
-use super::problem::{Kind, Problem};
+use super::problem::{Fault, Kind, Problem};
 use super::{AppState, transact};
 use crate::auth::{Flow, Right};
+use crate::records::attachments::Attachment;
 use crate::records::commands::{Outcome, Submission};
 use crate::records::model::Step;
 use crate::records::queries::{self, FullRecord, HistoryEntry, Known};
@@ -79,11 +80,8 @@ fn read_submission(
     let fingerprint = body::fingerprint("POST /records", bytes)?;
     let body: SubmissionBody<'_> = body::typed(bytes)?;
     let transaction_id = transaction_id(headers, body.transaction_id.as_deref())?;
-    if !events.contains(&body.event) {
-        return Err(Problem::new(Kind::UnknownEvent).detail(format!("known events: {}", events.join(", "))));
-    }
+    let (declaration, attachments) = content(&body, events)?;
     let goal = goal(caller, body.action.as_deref(), &body.event)?;
-    let (declaration, attachments) = body::declaration(body.declaration, &body.attachments)?;
     Ok(Submission {
         transaction_id,
         fingerprint,
@@ -97,26 +95,49 @@ fn read_submission(
     })
 }
 
+/// What is wrong in a submission is said all at once.
+fn content(body: &SubmissionBody<'_>, events: &[String]) -> Result<(String, Vec<Attachment>), Problem> {
+    let mut faults = Vec::new();
+    if !events.contains(&body.event) {
+        let detail = format!("known events: {}", events.join(", "));
+        faults.push(Fault::new(Kind::UnknownEvent, "/event", detail));
+    }
+    if body.action.as_deref().is_some_and(|action| flow(action).is_none()) {
+        faults.push(Fault::new(Kind::BadRequest, "/action", FLOWS));
+    }
+    match body::declaration(body.declaration, &body.attachments) {
+        Ok(content) if faults.is_empty() => return Ok(content),
+        Ok(_) => {}
+        Err(more) => faults.extend(more),
+    }
+    Err(Problem::faults(faults))
+}
+
+const FLOWS: &str = "action is one of notify, declare, validate, register";
+
+fn flow(action: &str) -> Option<(Step, Right, &'static str)> {
+    Some(match action {
+        "notify" => (Step::Notify, Right::Notify, "declare"),
+        "declare" => (Step::Declare, Right::Declare, "declare"),
+        "validate" => (Step::Validate, Right::Validate, "validate"),
+        "register" => (Step::Register, Right::Register, "register"),
+        _ => return None,
+    })
+}
+
 /// The flow that was asked for, if the scopes allow it; else the furthest that they allow.
 fn goal(caller: &Caller, asked: Option<&str>, event: &str) -> Result<Step, Problem> {
     let scopes = &caller.principal.scopes;
-    let (step, right, scope) = match asked {
-        Some("notify") => (Step::Notify, Right::Notify, "declare"),
-        Some("declare") => (Step::Declare, Right::Declare, "declare"),
-        Some("validate") => (Step::Validate, Right::Validate, "validate"),
-        Some("register") => (Step::Register, Right::Register, "register"),
-        Some(_) => {
-            return Err(Problem::new(Kind::BadRequest).detail("action is one of notify, declare, validate, register"));
-        }
-        None => {
-            return match scopes.strongest_flow(event) {
-                Some(Flow::Register) => Ok(Step::Register),
-                Some(Flow::Validate) => Ok(Step::Validate),
-                Some(Flow::Declare) => Ok(Step::Declare),
-                None => Err(Problem::insufficient("declare")),
-            };
-        }
+    let Some(action) = asked else {
+        return match scopes.strongest_flow(event) {
+            Some(Flow::Register) => Ok(Step::Register),
+            Some(Flow::Validate) => Ok(Step::Validate),
+            Some(Flow::Declare) => Ok(Step::Declare),
+            None => Err(Problem::insufficient("declare")),
+        };
     };
+    let unknown = || Problem::fault(Kind::BadRequest, "/action", FLOWS);
+    let (step, right, scope) = flow(action).ok_or_else(unknown)?;
     if scopes.allows(right, event) { Ok(step) } else { Err(Problem::insufficient(scope)) }
 }
 

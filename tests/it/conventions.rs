@@ -48,7 +48,7 @@ async fn every_table_column_type_index_function_and_view_has_a_comment() {
 }
 
 /// Who may name whom, by the first word after `crate::`. A module may always name itself.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("db", &[]),
     ("json", &[]),
     ("samples", &[]),
@@ -63,8 +63,12 @@ const ARROWS: [(&str, &[&str]); 20] = [
     ("waiting", &["db", "metrics", "records", "wakeup"]),
     ("handlers", &["auth", "json", "metrics", "pressure", "records", "samples", "transactions", "waiting", "wakeup"]),
     ("workers", &["auth", "db", "metrics", "outbox", "periodic", "records", "wakeup"]),
-    ("config", &["auth", "handlers", "outbox", "waiting", "workers"]),
-    ("app", &["auth", "config", "db", "handlers", "metrics", "outbox", "pressure", "waiting", "wakeup", "workers"]),
+    ("serve", &[]),
+    ("config", &["auth", "handlers", "outbox", "serve", "waiting", "workers"]),
+    (
+        "app",
+        &["auth", "config", "db", "handlers", "metrics", "outbox", "pressure", "serve", "waiting", "wakeup", "workers"],
+    ),
     ("sandbox", &["auth", "workers"]),
     ("demo", &["app", "auth", "config", "db", "samples", "sandbox"]),
     ("cli", &["workers", "app", "auth", "config", "db", "demo", "handlers", "outbox", "records", "sandbox"]),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crvs_outbox::handlers::{self, openapi};
+use crvs_outbox::handlers::openapi;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::harness::{TestApp, flat};
 
 fn document() -> Value {
-    openapi::document(&handlers::Settings::default().events)
+    openapi::document(&crvs_outbox::config::File::default().events)
 }
 
 /// Each operation with its path and its method.
