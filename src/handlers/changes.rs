@@ -93,6 +93,7 @@ async fn wait(
 }
 
 pub(super) async fn page(state: &AppState, principal: &str, cursor: &Cursor, limit: u16) -> Result<Page, Problem> {
+    let _turn = state.waiting.turn().await?;
     let mut conn = state.db.acquire().await?;
     Ok(changes::page(&mut conn, principal, cursor, limit, state.waiting.settings().kept).await?)
 }

@@ -20,10 +20,10 @@ use super::validators::{self, Known};
 use super::{AppState, body};
 use crate::records::commands::TransactionView;
 use crate::records::progress::{self, ChangeView, Owned};
-use crate::waiting::{CannotWait, OneTransaction, Until};
+use crate::waiting::{CannotWait, Heard, OneTransaction, Until};
 
-/// How long the reader's answer is waited for at the end of a wait, before one reads for oneself.
-const LAST_LOOK: Duration = Duration::from_secs(1);
+/// How long the reader's answer is waited for.
+const A_LOOK: Duration = Duration::from_secs(10);
 
 /// Most ids of one query, and its largest body.
 const IDS: usize = 500;
@@ -53,8 +53,8 @@ pub(super) async fn read(
     let wait = validators::preferred_wait(&headers);
     drop(headers);
     let representation = match wait {
-        Some(wait) if !wait.is_zero() => patiently(&state, &caller, &id, &known, wait).await?,
-        Some(_) | None => look(&state, &caller, &id).await?,
+        Some(wait) if !wait.is_zero() => Box::pin(patiently(&state, &caller, &id, &known, wait)).await?,
+        Some(_) | None => Box::pin(look(&state, &caller, &id)).await?,
     };
     Ok(representation.respond(&known, wait))
 }
@@ -113,13 +113,16 @@ impl Representation {
 async fn look(state: &AppState, caller: &Caller, id: &str) -> Result<Representation, Problem> {
     let mut conn = state.db.acquire().await?;
     let owned = progress::views(&mut conn, &[id]).await?.remove(id);
-    drop(conn);
-    let readable = |o: &Owned| caller.may_read(o.view.record.id, &o.view.record.event, &o.principal_id);
-    let owned = owned.filter(readable).ok_or_else(|| Problem::new(Kind::NotFound))?;
-    Representation::of(&owned)
+    readable(caller, owned.as_ref())
 }
 
-/// What it is once it is what the client waits for, or at the end of its patience.
+fn readable(caller: &Caller, owned: Option<&Owned>) -> Result<Representation, Problem> {
+    let may = |o: &&Owned| caller.may_read(o.view.record.id, &o.view.record.event, &o.principal_id);
+    owned.filter(may).map_or_else(|| Err(Problem::new(Kind::NotFound)), Representation::of)
+}
+
+/// What it is once it is what the client waits for, or at the end of its patience. The first look is the reader's too:
+/// ten thousand who come in one moment are a few statements.
 async fn patiently(
     state: &AppState,
     caller: &Caller,
@@ -131,34 +134,41 @@ async fn patiently(
     let until = if matches!(known, Known::Nothing) { Until::Settled } else { Until::Moved };
     // First this, then the look: what moves in between is told.
     let waits = state.waiting.transaction(id, until).await?;
-    let now = look(state, caller, id).await?;
-    if now.is_awaited(known) {
-        return Ok(now);
+    waits.ask();
+    let Some(mut latest) = hear(&waits, caller, Instant::now() + A_LOOK).await? else {
+        return Box::pin(look(state, caller, id)).await;
+    };
+    while !latest.is_awaited(known) {
+        drop(latest);
+        latest = match hear(&waits, caller, deadline).await? {
+            Some(told) => told,
+            None => return at_the_end(state, caller, id, &waits).await,
+        };
     }
-    drop(now);
-    match listen(&waits, known, deadline).await? {
-        Some(told) => Ok(told),
-        None => look(state, caller, id).await,
+    Ok(latest)
+}
+
+/// What is told before the deadline; `None` if nothing is.
+async fn hear(waits: &OneTransaction, caller: &Caller, deadline: Instant) -> Result<Option<Representation>, Problem> {
+    match tokio::time::timeout_at(deadline, waits.told()).await {
+        Ok(Heard::View(owned)) => readable(caller, Some(&owned)).map(Some),
+        Ok(Heard::Unknown) => Err(Problem::new(Kind::NotFound)),
+        Ok(Heard::Nothing) | Err(_) => Ok(None),
     }
 }
 
-/// What is told before the deadline, or as it is at the deadline; `None` if nothing could be told.
-async fn listen(waits: &OneTransaction, known: &Known, deadline: Instant) -> Result<Option<Representation>, Problem> {
-    loop {
-        let Ok(told) = tokio::time::timeout_at(deadline, waits.told()).await else {
-            break;
-        };
-        let Some(owned) = told else {
-            return Ok(None);
-        };
-        let representation = Representation::of(&owned)?;
-        if representation.is_awaited(known) {
-            return Ok(Some(representation));
-        }
-    }
+/// As it is: by the reader once more, or, when the process stops, by oneself.
+async fn at_the_end(
+    state: &AppState,
+    caller: &Caller,
+    id: &str,
+    waits: &OneTransaction,
+) -> Result<Representation, Problem> {
     waits.ask();
-    let told = tokio::time::timeout(LAST_LOOK, waits.told()).await.ok().flatten();
-    told.map(|owned| Representation::of(&owned)).transpose()
+    match hear(waits, caller, Instant::now() + A_LOOK).await? {
+        Some(told) => Ok(told),
+        None => Box::pin(look(state, caller, id)).await,
+    }
 }
 
 impl From<CannotWait> for Problem {

@@ -22,9 +22,15 @@ pub enum Until {
 }
 
 /// What was heard of a transaction since it was last asked for.
-#[derive(Debug, Default)]
-pub(super) struct OfTransaction {
-    pub view: Option<Arc<Owned>>,
+#[derive(Clone, Debug, Default)]
+pub enum Heard {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// There is none.
+    Unknown,
+    /// What it is.
+    View(Arc<Owned>),
 }
 
 /// What was heard of a principal's transactions since it was last asked for.
@@ -60,6 +66,12 @@ impl<T: Default> Mailbox<T> {
     pub(super) fn take(&self) -> T {
         std::mem::take(&mut *locked(&self.content))
     }
+
+    fn tell(&self, content: T) {
+        self.asks.store(false, Ordering::Relaxed);
+        *locked(&self.content) = content;
+        self.told.notify_one();
+    }
 }
 
 /// A panic elsewhere does not make what is in here wrong: each change of it is one step.
@@ -72,7 +84,7 @@ type Boxes<T> = HashMap<String, Vec<Arc<Mailbox<T>>>>;
 /// Everybody who waits, and where the reader is.
 #[derive(Debug, Default)]
 pub(super) struct Map {
-    transactions: Boxes<OfTransaction>,
+    transactions: Boxes<Heard>,
     principals: Boxes<OfPrincipal>,
     /// Transactions of which somebody wants to hear at the next turn in any case.
     asked: HashSet<String>,
@@ -97,7 +109,7 @@ fn remove<T>(boxes: &mut Boxes<T>, key: &str, mailbox: &Arc<Mailbox<T>>) {
 }
 
 impl Map {
-    pub(super) fn wait_for_transaction(&mut self, id: &str, until: Until) -> Arc<Mailbox<OfTransaction>> {
+    pub(super) fn wait_for_transaction(&mut self, id: &str, until: Until) -> Arc<Mailbox<Heard>> {
         self.waiting += 1;
         add(&mut self.transactions, id, until)
     }
@@ -107,7 +119,7 @@ impl Map {
         add(&mut self.principals, id, Until::Moved)
     }
 
-    pub(super) fn leave_transaction(&mut self, id: &str, mailbox: &Arc<Mailbox<OfTransaction>>) {
+    pub(super) fn leave_transaction(&mut self, id: &str, mailbox: &Arc<Mailbox<Heard>>) {
         self.waiting -= 1;
         remove(&mut self.transactions, id, mailbox);
     }
@@ -118,9 +130,17 @@ impl Map {
     }
 
     /// One wants to hear what its transaction is now, whatever it is.
-    pub(super) fn ask(&mut self, id: &str, mailbox: &Mailbox<OfTransaction>) {
+    pub(super) fn ask(&mut self, id: &str, mailbox: &Mailbox<Heard>) {
         mailbox.asks.store(true, Ordering::Relaxed);
         self.asked.insert(id.to_owned());
+    }
+
+    /// All want to hear what theirs is now.
+    pub(super) fn ask_all(&mut self) {
+        self.asked.extend(self.transactions.keys().cloned());
+        for mailbox in self.transactions.values().flatten() {
+            mailbox.asks.store(true, Ordering::Relaxed);
+        }
     }
 
     /// What could not be read is read at the next turn.
@@ -154,9 +174,16 @@ impl Map {
     pub(super) fn tell_view(&self, view: &Arc<Owned>) {
         for mailbox in self.transactions.get(&view.view.transaction_id).into_iter().flatten() {
             if is_due(mailbox, view.view.settled) {
-                mailbox.asks.store(false, Ordering::Relaxed);
-                locked(&mailbox.content).view = Some(Arc::clone(view));
-                mailbox.told.notify_one();
+                mailbox.tell(Heard::View(Arc::clone(view)));
+            }
+        }
+    }
+
+    /// Tells all who asked for this transaction that there is none.
+    pub(super) fn tell_unknown(&self, id: &str) {
+        for mailbox in self.transactions.get(id).into_iter().flatten() {
+            if mailbox.asks.load(Ordering::Relaxed) {
+                mailbox.tell(Heard::Unknown);
             }
         }
     }
@@ -180,12 +207,11 @@ impl Map {
     /// Tells all feeds to read for themselves.
     pub(super) fn tell_all_behind(&self) {
         for mailbox in self.principals.values().flatten() {
-            *locked(&mailbox.content) = OfPrincipal { behind: true, ..OfPrincipal::default() };
-            mailbox.told.notify_one();
+            mailbox.tell(OfPrincipal { behind: true, ..OfPrincipal::default() });
         }
     }
 }
 
-fn is_due(mailbox: &Mailbox<OfTransaction>, settled: bool) -> bool {
+fn is_due(mailbox: &Mailbox<Heard>, settled: bool) -> bool {
     settled || mailbox.until == Until::Moved || mailbox.asks.load(Ordering::Relaxed)
 }

@@ -16,15 +16,15 @@ mod reader;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::records::changes::{Cursor, Moment};
-use crate::records::progress::{ChangeView, Owned};
+use crate::records::progress::ChangeView;
 
-use map::{Mailbox, Map, OfPrincipal, OfTransaction, locked};
+use map::{Mailbox, Map, OfPrincipal, locked};
 
-pub use map::Until;
+pub use map::{Heard, Until};
 
 /// How one may wait.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +39,9 @@ pub struct Settings {
 
 /// How long one who comes first waits until the reader reads.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many read pages of their own at once: ten thousand who come back in one moment leave connections to others.
+const PAGES: usize = 4;
 
 /// Why one cannot wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +65,8 @@ struct Inner {
     /// Somebody came, or asks.
     wanted: Notify,
     reads: watch::Sender<bool>,
+    /// So many read pages of their own at once.
+    pages: Semaphore,
     ended: CancellationToken,
 }
 
@@ -70,7 +75,7 @@ impl Waiting {
     pub fn new(settings: Settings) -> Self {
         let (map, wanted) = (Mutex::default(), Notify::new());
         let (reads, ended) = (watch::Sender::new(false), CancellationToken::new());
-        Self(Arc::new(Inner { settings, map, wanted, reads, ended }))
+        Self(Arc::new(Inner { settings, map, wanted, reads, pages: Semaphore::new(PAGES), ended }))
     }
 
     /// How one may wait.
@@ -83,7 +88,7 @@ impl Waiting {
         locked(&self.0.map).waiting
     }
 
-    /// Waits for a transaction. Read what it is *after* this: what moves later is told.
+    /// Waits for a transaction. [Ask](OneTransaction::ask) what it is *after* this: what moves later is told.
     pub async fn transaction(&self, id: &str, until: Until) -> Result<OneTransaction, CannotWait> {
         let mailbox = self.enter(|map| map.wait_for_transaction(id, until))?;
         let waits = OneTransaction { id: id.to_owned(), mailbox, waiting: self.clone() };
@@ -126,6 +131,12 @@ impl Waiting {
         }
     }
 
+    /// Waits for one's turn to read a page. Hold it while reading.
+    pub async fn turn(&self) -> Result<SemaphorePermit<'_>, CannotWait> {
+        // It is never closed.
+        self.0.pages.acquire().await.map_err(|_closed| CannotWait::NotRead)
+    }
+
     /// Resolves when the process stops: whoever waits is to answer with what there is.
     pub async fn ended(&self) {
         self.0.ended.cancelled().await;
@@ -136,20 +147,21 @@ impl Waiting {
 #[derive(Debug)]
 pub struct OneTransaction {
     id: String,
-    mailbox: Arc<Mailbox<OfTransaction>>,
+    mailbox: Arc<Mailbox<Heard>>,
     waiting: Waiting,
 }
 
 impl OneTransaction {
-    /// What it is, once it is what was waited for; `None` when the process stops.
-    pub async fn told(&self) -> Option<Arc<Owned>> {
+    /// What it is, once it is what was waited for or was asked for; [`Heard::Nothing`] when the process stops.
+    pub async fn told(&self) -> Heard {
         loop {
             tokio::select! {
                 () = self.mailbox.told.notified() => {}
-                () = self.waiting.ended() => return None,
+                () = self.waiting.ended() => return Heard::Nothing,
             }
-            if let Some(view) = self.mailbox.take().view {
-                return Some(view);
+            match self.mailbox.take() {
+                Heard::Nothing => {}
+                heard => return heard,
             }
         }
     }

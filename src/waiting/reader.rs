@@ -26,6 +26,9 @@ const RECONNECT: Duration = Duration::from_secs(1);
 /// How long an answer of the database is waited for: its other end may be gone without a word.
 const ANSWER: Duration = Duration::from_secs(10);
 
+/// How long those who wait are still told what is when the process stops.
+const LAST_TURN: Duration = Duration::from_secs(3);
+
 /// Transactions that are read at a time: in a few words, and in full.
 const STATES: usize = 500;
 const VIEWS: usize = 100;
@@ -41,41 +44,46 @@ enum TurnError {
 }
 
 impl Waiting {
-    /// Reads for all who wait until told to stop, then tells them to go.
+    /// Reads for all who wait until told to stop; then tells them what is, and to go.
     pub async fn run(self, url: String, wakeup: Wakeup, stop: CancellationToken) {
-        let work = async {
-            let mut moved = wakeup.moved();
-            loop {
-                if let Err(error) = self.read_while_connected(&url, &mut moved).await {
-                    metrics::maintenance_failed("changes");
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "changes could not be read; they are read later"
-                    );
-                }
-                tokio::time::sleep(RECONNECT).await;
-            }
-        };
-        tokio::select! { () = stop.cancelled() => {}, () = work => {} }
+        let mut moved = wakeup.moved();
+        while let Err(error) = self.read_while_connected(&url, &mut moved, &stop).await {
+            metrics::maintenance_failed("changes");
+            tracing::warn!(error = &error as &dyn std::error::Error, "changes could not be read; they are read later");
+            tokio::select! { () = stop.cancelled() => break, () = tokio::time::sleep(RECONNECT) => {} }
+        }
         self.0.ended.cancel();
     }
 
-    async fn read_while_connected(&self, url: &str, moved: &mut watch::Receiver<()>) -> Result<(), TurnError> {
-        self.until_wanted().await;
-        let mut conn = db::connect(url).await?;
+    /// `Ok` once told to stop.
+    async fn read_while_connected(
+        &self,
+        url: &str,
+        moved: &mut watch::Receiver<()>,
+        stop: &CancellationToken,
+    ) -> Result<(), TurnError> {
+        let connected = async {
+            self.until_wanted().await;
+            db::connect(url).await
+        };
+        let mut conn = tokio::select! { conn = connected => conn?, () = stop.cancelled() => return Ok(()) };
         loop {
             if self.rests() {
-                self.until_wanted().await;
+                tokio::select! { () = self.until_wanted() => {}, () = stop.cancelled() => return Ok(()) }
             }
             // Before looking: what is said meanwhile is looked for again.
             moved.mark_unchanged();
             let started = Instant::now();
-            tokio::time::timeout(ANSWER, self.turn(&mut conn)).await??;
+            tokio::time::timeout(ANSWER, self.read_turn(&mut conn)).await??;
             tokio::time::sleep_until(started + PAUSE).await;
             tokio::select! {
                 _ = moved.changed() => {}
                 () = self.0.wanted.notified() => {}
                 () = tokio::time::sleep(self.0.settings.poll) => {}
+                () = stop.cancelled() => {
+                    locked(&self.0.map).ask_all();
+                    return Ok(tokio::time::timeout(LAST_TURN, self.read_turn(&mut conn)).await??);
+                }
             }
         }
     }
@@ -98,7 +106,7 @@ impl Waiting {
         }
     }
 
-    async fn turn(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
+    async fn read_turn(&self, conn: &mut PgConnection) -> sqlx::Result<()> {
         let (seen, waiting) = {
             let map = locked(&self.0.map);
             (map.seen.clone(), map.waiting)
@@ -130,6 +138,9 @@ impl Waiting {
         let map = &mut *locked(&self.0.map);
         for view in &views {
             map.tell_view(view);
+        }
+        for id in ids.iter().filter(|id| !states.contains_key(*id)) {
+            map.tell_unknown(id);
         }
         for (principal, changes) in by_principal(moved, &states) {
             map.tell_changes(principal, &changes, &moved.now);

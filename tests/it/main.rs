@@ -41,5 +41,6 @@ mod storm;
 mod submission;
 mod verdicts;
 mod waiting;
+mod waiting_many;
 mod wakeups;
 mod wire;
