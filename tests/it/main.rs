@@ -16,6 +16,7 @@ mod crash;
 mod credentials;
 mod delivery;
 mod demo;
+mod edge;
 mod egress;
 mod events;
 mod formats;
