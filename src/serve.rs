@@ -117,7 +117,7 @@ struct Server {
 impl Server {
     async fn connection(self, stream: TcpStream, permit: OwnedSemaphorePermit) {
         let activity = Arc::new(Activity::new());
-        let stream = Stream { stream, stall: self.settings.stall, stalled: None, activity: Arc::clone(&activity) };
+        let stream = Stream { tcp: stream, stall: self.settings.stall, stalled: None, activity: Arc::clone(&activity) };
         let (router, counted) = (TowerToHyperService::new(self.router), Arc::clone(&activity));
         let service = service_fn(move |request: Request<Incoming>| {
             let open = Open::begin(&counted);
@@ -224,7 +224,7 @@ impl Body for Counted {
 
 /// A stream whose writes fail once nothing was taken for too long.
 struct Stream {
-    stream: TcpStream,
+    tcp: TcpStream,
     stall: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
     activity: Arc<Activity>,
@@ -245,13 +245,13 @@ impl Stream {
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        Pin::new(&mut self.tcp).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let written = Pin::new(&mut self.tcp).poll_write(cx, buf);
         self.watched(cx, written)
     }
 
@@ -260,19 +260,76 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let written = Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs);
         self.watched(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.tcp.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.tcp).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use axum::routing::get;
+
+    use super::*;
+
+    const SETTINGS: Settings = Settings {
+        connections: 1,
+        idle: Duration::from_mins(1),
+        stall: Duration::from_millis(200),
+        head_max: 16 * 1024,
+    };
+
+    async fn start(soft: &CancellationToken, hard: &CancellationToken) -> (SocketAddr, tokio::task::JoinHandle<()>) {
+        let large = || async { vec![b'x'; 64 * 1024 * 1024] };
+        let router = Router::new().route("/large", get(large)).route("/never", get(std::future::pending::<()>));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        (addr, tokio::spawn(run(listener, router, SETTINGS, soft.clone(), hard.clone())))
+    }
+
+    async fn ask(addr: SocketAddr, path: &str) -> TcpStream {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        stream.writable().await.unwrap();
+        assert_eq!(stream.try_write(request.as_bytes()).unwrap(), request.len());
+        stream
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_of_its_answer_is_cut() {
+        let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
+        let (addr, server) = start(&soft, &hard).await;
+        let greedy = ask(addr, "/large").await;
+        // There is room for one only: the second is served once the first was cut.
+        let second = ask(addr, "/nothing").await;
+        tokio::time::timeout(Duration::from_secs(20), second.readable()).await.expect("it is never cut").unwrap();
+        soft.cancel();
+        tokio::time::timeout(Duration::from_secs(20), server).await.unwrap().unwrap();
+        drop(greedy);
+    }
+
+    #[tokio::test]
+    async fn a_soft_stop_waits_for_what_is_open_and_a_hard_one_does_not() {
+        let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
+        let (addr, mut server) = start(&soft, &hard).await;
+        let open = ask(addr, "/never").await;
+        tokio::time::timeout(Duration::from_millis(200), open.readable()).await.expect_err("it is answered");
+        soft.cancel();
+        tokio::time::timeout(Duration::from_millis(200), &mut server).await.expect_err("it does not wait");
+        hard.cancel();
+        tokio::time::timeout(Duration::from_secs(20), server).await.unwrap().unwrap();
     }
 }

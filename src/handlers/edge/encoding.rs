@@ -61,7 +61,7 @@ pub(super) fn pack() -> CompressionLayer<impl Predicate> {
     CompressionLayer::new().compress_when(predicate)
 }
 
-/// A strong ETag is that of the unpacked bytes (RFC 9110 §8.8.1).
+/// A strong `ETag` is that of the unpacked bytes (RFC 9110 §8.8.1).
 pub(super) fn weaken<B>(response: &mut Response<B>) {
     if !response.headers().contains_key(header::CONTENT_ENCODING) {
         return;

@@ -25,9 +25,8 @@ pub(super) fn trace(headers: &mut HeaderMap) -> HeaderValue {
     if let Some(value) = extract::traceparent(headers).and_then(|text| HeaderValue::from_str(&text).ok()) {
         return value;
     }
-    let (trace, [.., a, b, c, d, e, f, g, h]) = (Uuid::new_v4(), *Uuid::new_v4().as_bytes());
-    // A v4 UUID is never zero, and the last eight bytes of one begin with a set bit.
-    let span = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    // Neither may be zero: a v4 UUID never is.
+    let (trace, span) = (Uuid::new_v4(), rand::random::<u64>() | 1);
     let made = HeaderValue::from_str(&format!("00-{}-{span:016x}-01", trace.simple()));
     let value = made.unwrap_or_else(|_not_ascii| HeaderValue::from_static(""));
     headers.insert(TRACEPARENT, value.clone());

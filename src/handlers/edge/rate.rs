@@ -57,11 +57,12 @@ impl Rates {
         let full = buckets.full.get(&key).copied().unwrap_or(now).max(now);
         let after = full + self.each;
         let capacity = self.each * self.burst;
-        if after - now > capacity {
-            return self.standing(full - now, Some(after - now - capacity));
+        let used = after.saturating_duration_since(now);
+        if let Some(wait) = used.checked_sub(capacity).filter(|wait| !wait.is_zero()) {
+            return self.standing(used, Some(wait));
         }
         buckets.remember(key, after, now);
-        self.standing(after - now, None)
+        self.standing(used, None)
     }
 
     fn standing(&self, used: Duration, refused: Option<Duration>) -> Standing {
@@ -80,7 +81,7 @@ impl Rates {
 
 impl Buckets {
     fn remember(&mut self, key: u64, full: Instant, now: Instant) {
-        if self.full.len() >= REMEMBERED && now - self.swept >= SWEEP {
+        if self.full.len() >= REMEMBERED && now.saturating_duration_since(self.swept) >= SWEEP {
             self.full.retain(|_, full| *full > now);
             self.swept = now;
         }
