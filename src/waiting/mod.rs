@@ -161,7 +161,7 @@ impl OneTransaction {
             }
             match self.mailbox.take() {
                 Heard::Nothing => {}
-                heard => return heard,
+                heard @ (Heard::Unknown | Heard::View(_)) => return heard,
             }
         }
     }
