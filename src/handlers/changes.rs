@@ -14,6 +14,9 @@ use tokio::time::Instant;
 use super::AppState;
 use super::events;
 use super::extract::Caller;
+use super::openapi::problems::FeedProblems;
+use super::openapi::tags;
+use super::openapi::waiting::{FeedQuery, FeedRead};
 use super::problem::{Kind, Problem};
 use super::validators::LONGEST_WAIT;
 use crate::records::changes::{self, ChangesError, Cursor, NoCursor, Page};
@@ -31,14 +34,27 @@ pub(super) struct Asked {
     pub(super) limit: u16,
 }
 
-#[derive(Serialize)]
-struct Answer<'a> {
+/// A page of the feed.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Changes)]
+pub(super) struct Answer<'a> {
+    /// In the order in which they moved last.
+    #[schema(value_type = Vec<ChangeView>)]
     changes: &'a [Arc<ChangeView>],
+    /// Where to go on.
     cursor: String,
+    /// Whether there is more already.
     more: bool,
 }
 
-/// What moved of the caller's transactions after the cursor; without a cursor, the cursor of now.
+/// Read what moved
+///
+/// Of the caller's own transactions, after the cursor; waits for it if there is nothing and a wait is asked for. With
+/// `Accept: text/event-stream` the same as server-sent events.
+#[utoipa::path(
+    get, path = "/changes", operation_id = "readChanges", tag = tags::TRANSACTIONS,
+    params(FeedQuery, Caller), responses(FeedRead, FeedProblems), security(("bearer" = [])),
+)]
 pub(super) async fn read(
     State(state): State<AppState>,
     caller: Caller,
@@ -128,10 +144,12 @@ impl Asked {
             match name {
                 "cursor" => asked.cursor = Some(cursor(value)?),
                 "wait" => {
-                    asked.wait = number(value).map(Duration::from_secs).ok_or_else(|| bad(WAIT))?.min(LONGEST_WAIT);
+                    // More digits than a number has room for are more than is granted, too.
+                    let seconds = digits(value).then(|| value.parse().map_or(LONGEST_WAIT, Duration::from_secs));
+                    asked.wait = seconds.ok_or_else(|| bad(WAIT))?.min(LONGEST_WAIT);
                 }
                 "limit" => {
-                    let limit = number(value).and_then(|n| u16::try_from(n).ok());
+                    let limit = digits(value).then(|| value.parse::<u16>().ok()).flatten();
                     asked.limit = limit.filter(|n| (1..=LIMIT_MAX).contains(n)).ok_or_else(|| bad(LIMITS))?;
                 }
                 _ => return Err(bad("the parameters are cursor, wait and limit")),
@@ -147,9 +165,8 @@ impl Asked {
 const WAIT: &str = "wait: whole seconds; more than 60 are taken for 60";
 const LIMITS: &str = "limit: 1 to 500";
 
-fn number(text: &str) -> Option<u64> {
-    let digits = (1..=18).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
-    if digits { text.parse().ok() } else { None }
+fn digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn cursor(token: &str) -> Result<Cursor, Problem> {

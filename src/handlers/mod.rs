@@ -27,7 +27,7 @@ mod validators;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Extension, Router};
 use sqlx::PgPool;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -87,8 +87,8 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(decisions::reject))
         .routes(routes!(decisions::confirm))
         .routes(routes!(transactions::read))
-        .route("/transactions/query", post(transactions::query))
-        .route("/changes", get(changes::read))
+        .routes(routes!(transactions::query))
+        .routes(routes!(changes::read))
         .routes(routes!(attachments::read))
         // Without a token: public keys and the description of all this.
         .routes(routes!(keys::jwks))

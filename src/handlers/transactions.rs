@@ -10,15 +10,16 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::extract::{Caller, is_transaction_id};
-use super::openapi::problems::ReadProblems;
-use super::openapi::shapes::TransactionPath;
+use super::openapi::problems::{PatientProblems, QueryProblems};
+use super::openapi::shapes::{TransactionPath, asked_ids};
 use super::openapi::tags;
+use super::openapi::waiting::{Patience, TransactionRead};
 use super::problem::{Kind, Problem};
 use super::validators::{self, Known};
 use super::{AppState, body};
-use crate::records::commands::TransactionView;
 use crate::records::progress::{self, ChangeView, Owned};
 use crate::waiting::{CannotWait, Heard, OneTransaction, Until};
 
@@ -31,11 +32,12 @@ const QUERY_MAX: usize = 256 * 1024;
 
 /// Ask what became of a request
 ///
-/// The transaction as it stands now; for its owner, who may read records, or the token of its record.
+/// The transaction as it stands now, or once it is settled; for its owner, who may read records, or the token of its
+/// record.
 #[utoipa::path(
     get, path = "/transactions/{transactionId}", operation_id = "readTransaction", tag = tags::TRANSACTIONS,
-    params(TransactionPath, Caller),
-    responses((status = 200, description = "The transaction", body = TransactionView), ReadProblems),
+    params(TransactionPath, Patience, Caller),
+    responses(TransactionRead, PatientProblems),
     security(("bearer" = []), ("bearer" = ["record.read"])),
 )]
 pub(super) async fn read(
@@ -181,21 +183,35 @@ impl From<CannotWait> for Problem {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// Transactions that are asked for.
+#[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TransactionQuery)]
 struct QueryBody {
+    /// Their ids; one that is none is unknown.
+    #[schema(schema_with = asked_ids)]
     ids: Vec<String>,
 }
 
 /// What became of many transactions.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = TransactionAnswers)]
 pub(super) struct Answers {
+    /// In the order asked.
     transactions: Vec<ChangeView>,
     /// Not there, or not for the caller.
     unknown: Vec<String>,
 }
 
-/// What became of up to 500 transactions, in the order asked.
+/// Ask what became of many requests
+///
+/// Of up to 500 transactions in one call. What the caller may not read is unknown.
+#[utoipa::path(
+    post, path = "/transactions/query", operation_id = "queryTransactions", tag = tags::TRANSACTIONS,
+    params(Caller), request_body = QueryBody,
+    responses((status = 200, description = "What became of them", body = Answers), QueryProblems),
+    security(("bearer" = []), ("bearer" = ["record.read"])),
+)]
 pub(super) async fn query(
     State(state): State<AppState>,
     caller: Caller,

@@ -14,8 +14,9 @@ use super::model::Status;
 use super::store::transaction;
 
 /// A transaction in a few words.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Change)]
 pub struct ChangeView {
     /// The client's transaction id.
     pub transaction_id: String,
@@ -28,6 +29,7 @@ pub struct ChangeView {
     /// Where the record stands.
     pub status: Status,
     /// Given when registered.
+    #[schema(required = true)]
     pub registration_number: Option<String>,
     /// The record's current version.
     pub version: i32,

@@ -47,6 +47,7 @@ pub(super) fn requests() -> Vec<(&'static str, Vec<Example>)> {
         ("markNotDuplicate", looked_at("The other record is of her twin.")),
         ("rejectRecord", vec![("reason", "With a reason", json!({ "reason": "The proof of birth cannot be read." }))]),
         ("archiveRecord", vec![("reason", "With a reason", json!({ "reason": "Declared in error." }))]),
+        ("queryTransactions", vec![("two", "Of two requests", json!({ "ids": [TRANSACTION_ID, "draft-0002"] }))]),
         ("confirmRegistration", vec![("number", "With the number", json!({ "registrationNumber": "2026B00000017" }))]),
     ]
 }
@@ -59,7 +60,27 @@ pub(super) fn answers() -> Vec<(&'static str, Value)> {
     full["declaration"] = json!({ "child.firstName": "Ada", "child.dateOfBirth": "2026-11-01" });
     full["attachments"] =
         json!([{ "type": "PROOF_OF_BIRTH", "contentType": "image/png", "size": 70, "sha256": DIGEST }]);
-    vec![("readRecord", full), ("readHistory", json!([action()])), ("readTransaction", transaction())]
+    let cursor = "AeQF5AUAsPudvwYA";
+    vec![
+        ("readRecord", full),
+        ("readHistory", json!([action()])),
+        ("readTransaction", transaction()),
+        ("queryTransactions", json!({ "transactions": [change()], "unknown": ["draft-0002"] })),
+        ("readChanges", json!({ "changes": [change()], "cursor": cursor, "more": false })),
+    ]
+}
+
+fn change() -> Value {
+    json!({
+        "transactionId": TRANSACTION_ID,
+        "recordId": RECORD_ID,
+        "trackingId": "B2X3ACD",
+        "event": "birth",
+        "status": "waiting_validation",
+        "registrationNumber": null,
+        "version": 1,
+        "settled": false,
+    })
 }
 
 fn record() -> Value {
@@ -103,6 +124,7 @@ fn action() -> Value {
 pub(super) fn transaction() -> Value {
     json!({
         "transactionId": TRANSACTION_ID,
+        "settled": false,
         "record": record(),
         "deliveries": [
             { "destination": "search", "kind": "index", "state": "queued" },

@@ -5,7 +5,7 @@
 //! that of the usual settings, and a test holds the two together.
 //!
 //! A handler's own `#[utoipa::path]` says what it takes and gives; what many share is here: sets of problems
-//! (`problems`), parameters, headers and the answer to a write (`shapes`), bodies (`bodies`), examples
+//! (`problems`), parameters, headers and the answer to a write (`shapes`), bodies (`bodies`), waits (`waiting`), examples
 //! (`examples`), and the rules of a declaration (`declaration.json`).
 
 pub(super) mod bodies;
@@ -14,6 +14,7 @@ mod finish;
 pub(super) mod problems;
 pub(super) mod reader;
 pub(super) mod shapes;
+pub(super) mod waiting;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use utoipa::{Modify, OpenApi};
 
 use self::problems::{OpenProblems, ProblemBody};
 use self::shapes::Event;
+use super::changes::Answer as Changes;
 use crate::records::commands::TransactionView;
 
 /// Names of groups of operations.
@@ -68,7 +70,7 @@ impl utoipa::PartialSchema for Declaration {
         (name = tags::ATTACHMENTS, description = "Documents of evidence"),
         (name = tags::SERVICE, description = "Public keys and this description; no token is asked for"),
     ),
-    components(schemas(ProblemBody, TransactionView, Declaration, Event)),
+    components(schemas(ProblemBody, TransactionView, Changes<'static>, Declaration, Event)),
     modifiers(&Shared),
 )]
 pub(super) struct Base;

@@ -47,6 +47,15 @@ sets! {
     FileProblems = [[Kind::NotFound, Kind::Internal]];
     /// Of reading by an id.
     ReadProblems = [CALLER, [Kind::InvalidId, Kind::NotFound]];
+    /// Of reading by an id, patiently.
+    PatientProblems = [CALLER, [Kind::InvalidId, Kind::NotFound, Kind::TooManyWaiting]];
+    /// Of asking for many.
+    QueryProblems = [CALLER, BODY];
+    /// Of the feed.
+    FeedProblems = [
+        CALLER,
+        [Kind::BadRequest, Kind::CursorInvalid, Kind::CursorExpired, Kind::Forbidden, Kind::TooManyWaiting],
+    ];
     /// Of a new record.
     SubmitProblems = [CALLER, BODY, KEY, DECLARATION, [Kind::UnknownEvent, Kind::Forbidden, Kind::Overloaded]];
     /// Of a corrected declaration.
@@ -122,11 +131,14 @@ fn example(kind: Kind) -> utoipa::openapi::example::Example {
 
 fn headers(kinds: &[Kind]) -> Vec<(&'static str, Header)> {
     let mut headers = Vec::new();
-    if kinds.iter().any(|kind| matches!(kind, Kind::Unauthorized | Kind::Forbidden)) {
-        let challenge = HeaderBuilder::new().description(Some("What token is asked for (RFC 6750).".to_owned()));
+    let challenge = HeaderBuilder::new().description(Some("What token is asked for (RFC 6750).".to_owned()));
+    if kinds.contains(&Kind::Unauthorized) {
         headers.push(("WWW-Authenticate", always(challenge)));
+    } else if kinds.contains(&Kind::Forbidden) {
+        headers.push(("WWW-Authenticate", sometimes(challenge)));
     }
-    let passing = |kind: &Kind| matches!(kind, Kind::InProgress | Kind::Unavailable | Kind::Overloaded);
+    let passing =
+        |kind: &Kind| matches!(kind, Kind::InProgress | Kind::Unavailable | Kind::Overloaded | Kind::TooManyWaiting);
     if kinds.iter().any(passing) {
         let wait = HeaderBuilder::new()
             .schema(Some(integer().minimum(Some(1))))

@@ -7,7 +7,9 @@ use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::link::{Link, LinkBuilder};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, SchemaType, Type};
+use utoipa::openapi::schema::{
+    Array, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, SchemaType, Type,
+};
 use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, Required, Response, ResponseBuilder, Schema};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
@@ -24,7 +26,7 @@ const KEY: &str = "^([A-Za-z0-9._:-]{8,128}|\"[A-Za-z0-9._:-]{8,128}\")$";
 pub(super) const ALWAYS: &str = "x-always";
 
 /// A string of a form, with an example of it.
-fn string(pattern: Option<&str>, example: &str) -> Object {
+pub(super) fn string(pattern: Option<&str>, example: &str) -> Object {
     ObjectBuilder::new().schema_type(Type::String).pattern(pattern).examples([json!(example)]).build()
 }
 
@@ -42,7 +44,7 @@ pub(super) fn sometimes(header: HeaderBuilder) -> Header {
     header.build()
 }
 
-fn parameter(name: &str, place: ParameterIn, schema: Object, description: &str) -> Parameter {
+pub(super) fn parameter(name: &str, place: ParameterIn, schema: Object, description: &str) -> Parameter {
     let required = if place == ParameterIn::Path { Required::True } else { Required::False };
     let parameter = ParameterBuilder::new().name(name).parameter_in(place).required(required);
     parameter.schema(Some(schema)).description(Some(description)).build()
@@ -119,6 +121,13 @@ pub(in crate::handlers) fn action() -> Object {
         .enum_values(Some([json!("notify"), json!("declare"), json!("validate"), json!("register"), Value::Null]))
         .description(Some("How far it goes; without it, as far as the token allows."))
         .build()
+}
+
+/// Ids of transactions that are asked for; also what is no id may be asked for.
+pub(in crate::handlers) fn asked_ids() -> Array {
+    let id = ObjectBuilder::new().schema_type(Type::String).pattern(Some(r"^[^\x00]*$"));
+    let ids = ArrayBuilder::new().items(id).min_items(Some(1)).max_items(Some(500));
+    ids.description(Some("Their ids; one that is none is unknown.")).build()
 }
 
 /// The answer to a write.
