@@ -52,15 +52,27 @@ pub enum JsonError {
 
 /// The SHA-256 of what a JSON text says, however it is spelled.
 pub fn digest(text: &[u8]) -> Result<[u8; 32], JsonError> {
-    let mut walk = Walk::default();
-    let mut reader = serde_json::Deserializer::from_slice(text);
-    let content = Node(&mut walk).deserialize(&mut reader);
-    content.and_then(|digest| reader.end().map(|()| digest)).map_err(|error| walk.explain(&error))
+    digest_without(text, None).map(|(digest, _)| digest)
 }
 
-/// What the walk over a text has to remember: only why and where it stopped.
+/// The same of an object that is thought of without one of its own members; and, if that member is there, with it.
+pub fn digest_without(text: &[u8], member: Option<&str>) -> Result<([u8; 32], Option<[u8; 32]>), JsonError> {
+    let mut walk = Walk { member, ..Walk::default() };
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let content = Node(&mut walk).deserialize(&mut reader);
+    content
+        .and_then(|digest| reader.end().map(|()| digest))
+        .map(|digest| (digest, walk.whole))
+        .map_err(|error| walk.explain(&error))
+}
+
+/// What the walk over a text has to remember: why and where it stopped, and the member that is left out.
 #[derive(Default)]
-struct Walk {
+struct Walk<'m> {
+    /// Taken by the outermost value.
+    member: Option<&'m str>,
+    /// The digest with that member, if it was there.
+    whole: Option<[u8; 32]>,
     refusal: Option<Refusal>,
     /// The steps to where it stopped, innermost first: each level adds its own on the way out, so
     /// that a text without a fault pays nothing for them.
@@ -74,7 +86,7 @@ enum Refusal {
     Nul,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Stops the parser. The error it carries upwards only has to be one: [`Walk::explain`] replaces it.
     fn refuse<E: Error>(&mut self, refusal: Refusal, key: Option<&str>) -> E {
         self.refusal = Some(refusal);
@@ -111,19 +123,21 @@ fn explain_syntax(error: &serde_json::Error) -> JsonError {
 }
 
 /// Reads one value, of whatever type, to its digest.
-struct Node<'w>(&'w mut Walk);
+struct Node<'w, 'm>(&'w mut Walk<'m>);
 
-impl<'de> DeserializeSeed<'de> for Node<'_> {
+impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
     type Value = [u8; 32];
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_any(Content(self.0))
+        let without = self.0.member.take();
+        deserializer.deserialize_any(Content(self.0, without))
     }
 }
 
-struct Content<'w>(&'w mut Walk);
+/// With the member that is left out.
+struct Content<'w, 'm>(&'w mut Walk<'m>, Option<&'m str>);
 
-impl<'de> Visitor<'de> for Content<'_> {
+impl<'de> Visitor<'de> for Content<'_, '_> {
     type Value = [u8; 32];
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,6 +206,10 @@ impl<'de> Visitor<'de> for Content<'_> {
         members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         if let Some([(key, _), _]) = members.array_windows().find(|[(one, _), (next, _)]| one == next) {
             return Err(self.0.refuse(Refusal::Duplicate, Some(key)));
+        }
+        if let Some(at) = members.iter().position(|(key, _)| self.1 == Some(key)) {
+            self.0.whole = Some(object_digest(&members));
+            members.remove(at);
         }
         Ok(object_digest(&members))
     }
@@ -312,6 +330,16 @@ mod tests {
         assert!(same("1.10", "11e-1"));
         assert!(!same("18446744073709551615", "18446744073709551614"));
         assert!(!same("1", "1.0"));
+    }
+
+    #[test]
+    fn a_member_of_the_outermost_object_can_be_left_out() {
+        let without = |text: &str| digest_without(text.as_bytes(), Some("id")).unwrap();
+        let bare = digest(br#"{"a":{"id":1}}"#).unwrap();
+        assert_eq!(without(r#"{"a":{"id":1}}"#), (bare, None));
+        let whole = digest(br#"{"id":"x","a":{"id":1}}"#).unwrap();
+        assert_eq!(without(r#"{"id":"x","a":{"id":1}}"#), (bare, Some(whole)));
+        assert_eq!(without(r#"[{"id":"x"}]"#), (digest(br#"[{"id":"x"}]"#).unwrap(), None));
     }
 
     #[test]

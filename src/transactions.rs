@@ -9,8 +9,35 @@ use std::collections::{HashMap, HashSet};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// SHA-256 of a canonical request.
-pub type Fingerprint = [u8; 32];
+/// SHA-256 of a canonical request. The transaction id is no part of it, wherever it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Fingerprint {
+    digest: [u8; 32],
+    former: Option<[u8; 32]>,
+}
+
+impl Fingerprint {
+    /// With the digest that earlier releases saved, if it differs: they counted a body's `transactionId` in. Rows are
+    /// kept for ever, so it is accepted for ever.
+    pub fn new(digest: [u8; 32], former: Option<[u8; 32]>) -> Self {
+        Self { digest, former }
+    }
+
+    /// Whether two requests of this release ask the same.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.digest == other.digest
+    }
+
+    fn was_saved_as(&self, saved: &[u8]) -> bool {
+        saved == self.digest || self.former.is_some_and(|former| saved == former)
+    }
+}
+
+impl From<[u8; 32]> for Fingerprint {
+    fn from(digest: [u8; 32]) -> Self {
+        Self { digest, former: None }
+    }
+}
 
 /// A wish to do the work of a transaction id.
 #[derive(Clone, Debug)]
@@ -59,7 +86,7 @@ pub async fn claim(conn: &mut PgConnection, claims: &[Claim<'_>]) -> sqlx::Resul
             }
             // Not inserted and not there: its owner took it back in between. The caller may try again.
             let row = known.remove(c.transaction_id).ok_or(sqlx::Error::RowNotFound)?;
-            let same = row.principal_id == c.principal_id && row.fingerprint == c.fingerprint;
+            let same = row.principal_id == c.principal_id && c.fingerprint.was_saved_as(&row.fingerprint);
             Ok(match row.reply {
                 Some(reply) if same => Claimed::Done(reply),
                 _ => Claimed::Reused,
@@ -71,7 +98,7 @@ pub async fn claim(conn: &mut PgConnection, claims: &[Claim<'_>]) -> sqlx::Resul
 async fn insert(conn: &mut PgConnection, claims: &[Claim<'_>]) -> sqlx::Result<HashSet<String>> {
     let ids: Vec<&str> = claims.iter().map(|c| c.transaction_id).collect();
     let principals: Vec<&str> = claims.iter().map(|c| c.principal_id).collect();
-    let fingerprints: Vec<&[u8]> = claims.iter().map(|c| c.fingerprint.as_slice()).collect();
+    let fingerprints: Vec<&[u8]> = claims.iter().map(|c| c.fingerprint.digest.as_slice()).collect();
     let rows = sqlx::query_scalar!(
         r#"
         insert into client_transaction (transaction_id, principal_id, fingerprint)
@@ -157,6 +184,17 @@ pub async fn save(conn: &mut PgConnection, saved: &[Saved<'_>]) -> sqlx::Result<
     .execute(conn)
     .await
     .map(drop)
+}
+
+/// Which of these transactions are finished.
+pub async fn finished(conn: &mut PgConnection, ids: &[&str]) -> sqlx::Result<HashSet<String>> {
+    let known = sqlx::query_scalar!(
+        "select transaction_id from client_transaction where transaction_id = any ($1) and record_id is not null",
+        ids as &[&str],
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(known.into_iter().collect())
 }
 
 /// Whose transaction it is and what it is about.

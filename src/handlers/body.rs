@@ -68,19 +68,24 @@ pub(super) async fn off_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|_panicked| Err(Problem::new(Kind::Internal)))
 }
 
-/// Walks a body strictly and digests it, together with what is asked of it.
+/// Walks a body strictly and digests it, together with what is asked of it and without the transaction id: by header or by
+/// body, alone or in a batch, it is one intention.
 pub(super) fn fingerprint(operation: &str, body: &[u8]) -> Result<Fingerprint, Problem> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(Problem::new(Kind::BodyMissing));
     }
-    let content = json::digest(body).map_err(|e| Problem::new(Kind::NotJson).detail(e.to_string()))?;
-    let mut hash = Context::new(&SHA256);
-    hash.update(operation.as_bytes());
-    hash.update(b"\n");
-    hash.update(&content);
-    let mut fingerprint = [0; 32];
-    fingerprint.copy_from_slice(hash.finish().as_ref());
-    Ok(fingerprint)
+    let (content, whole) = json::digest_without(body, Some("transactionId"))
+        .map_err(|e| Problem::new(Kind::NotJson).detail(e.to_string()))?;
+    let with_operation = |content: [u8; 32]| {
+        let mut hash = Context::new(&SHA256);
+        hash.update(operation.as_bytes());
+        hash.update(b"\n");
+        hash.update(&content);
+        let mut digest = [0; 32];
+        digest.copy_from_slice(hash.finish().as_ref());
+        digest
+    };
+    Ok(Fingerprint::new(with_operation(content), whole.map(with_operation)))
 }
 
 /// Types a body that [`fingerprint`] has walked. The problem names members, never values.

@@ -1,5 +1,7 @@
 //! What every handler needs of a request, each part refused with a problem of its own.
 
+use std::borrow::Cow;
+
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
@@ -83,6 +85,13 @@ impl FromRequestParts<AppState> for RecordId {
     }
 }
 
+/// The transaction id of an item of a batch: its member `transactionId`.
+pub(super) fn item_transaction_id(in_body: Option<&str>) -> Result<String, Problem> {
+    let id =
+        in_body.ok_or_else(|| Problem::new(Kind::KeyMissing).detail("each item needs the member transactionId"))?;
+    if is_transaction_id(id) { Ok(id.to_owned()) } else { Err(Problem::new(Kind::KeyInvalid).detail(FORM)) }
+}
+
 /// The transaction id of a request: the header `Idempotency-Key`, or the body's `transactionId`; both must agree.
 pub(super) fn transaction_id(headers: &HeaderMap, in_body: Option<&str>) -> Result<String, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
@@ -90,32 +99,42 @@ pub(super) fn transaction_id(headers: &HeaderMap, in_body: Option<&str>) -> Resu
         (None, _) => None,
         (Some(value), None) => {
             let text = value.to_str().map_err(|_not_ascii| Problem::new(Kind::KeyInvalid).detail(FORM))?;
-            Some(unquoted(text))
+            Some(key(text)?)
         }
         (Some(_), Some(_)) => {
             return Err(Problem::new(Kind::KeyInvalid).detail("Idempotency-Key is there twice"));
         }
     };
     let id = match (in_header, in_body) {
-        (Some(a), Some(b)) if a != b => {
+        (Some(a), Some(b)) if *a != *b => {
             return Err(Problem::new(Kind::KeyMismatch).detail("Idempotency-Key and transactionId differ"));
         }
-        (Some(id), _) | (None, Some(id)) => id,
+        (Some(id), _) => id,
+        (None, Some(id)) => id.into(),
         (None, None) => {
             return Err(
                 Problem::new(Kind::KeyMissing).detail("send the header Idempotency-Key or the member transactionId")
             );
         }
     };
-    if is_transaction_id(id) { Ok(id.to_owned()) } else { Err(Problem::new(Kind::KeyInvalid).detail(FORM)) }
+    if is_transaction_id(&id) { Ok(id.into_owned()) } else { Err(Problem::new(Kind::KeyInvalid).detail(FORM)) }
 }
 
 const FORM: &str = "a transaction id is 8 to 128 characters of A-Z a-z 0-9 . _ : -";
 
-/// The IETF draft makes the header a structured-field string, in quotes; many send it bare.
-fn unquoted(text: &str) -> &str {
+/// The IETF draft (draft-ietf-httpapi-idempotency-key-header) makes the header a structured field of one String (RFC 9651
+/// §4.2): in quotes, with escapes, and parameters after it, which mean nothing here. Many send it bare: that is taken as
+/// it is.
+fn key(text: &str) -> Result<Cow<'_, str>, Problem> {
     let text = text.trim();
-    text.strip_prefix('"').and_then(|t| t.strip_suffix('"')).unwrap_or(text)
+    if !text.starts_with('"') {
+        return Ok(text.into());
+    }
+    let item = sfv::Parser::new(text).parse::<sfv::Item>().ok();
+    let string = item.as_ref().and_then(|item| item.bare_item.as_string());
+    let string =
+        string.ok_or_else(|| Problem::new(Kind::KeyInvalid).detail("Idempotency-Key is no string (RFC 9651)"))?;
+    Ok(string.as_str().to_owned().into())
 }
 
 /// The form of a transaction id.
@@ -145,6 +164,19 @@ mod tests {
         let kind = |headers: &HeaderMap, body: Option<&str>| transaction_id(headers, body).unwrap_err().kind();
         assert_eq!(kind(&none, None), Kind::KeyMissing);
         assert_eq!(kind(&with_key("draft-0001"), Some("draft-0002")), Kind::KeyMismatch);
+        for good in [r#" "draft-0001""#, r#""draft-0001";v=1;of="a \"phone\"";q"#] {
+            assert_eq!(transaction_id(&with_key(good), Some("draft-0001")).unwrap(), "draft-0001", "{good}");
+        }
+        let bad = [
+            r#""draft\-0001""#,
+            r#""draft\"0001""#,
+            r#""draft-0001"x"#,
+            r#""draft-0001";"#,
+            r#""draft-0001", "draft-0001""#,
+        ];
+        for bad in bad.into_iter().chain(["draft-0001;v=1"]) {
+            assert_eq!(kind(&with_key(bad), None), Kind::KeyInvalid, "{bad}");
+        }
         for bad in ["", "short", "has a space", "slash/is/ours", "\"draft-0001"] {
             assert_eq!(kind(&with_key(bad), None), Kind::KeyInvalid, "{bad}");
         }

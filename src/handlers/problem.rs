@@ -40,6 +40,7 @@ pub(super) enum Kind {
     UnsupportedEncoding,
     RateLimited,
     TimedOut,
+    TooManyItems,
     UnsupportedType,
     KeyReused,
     Internal,
@@ -82,6 +83,7 @@ impl Kind {
             }
             Self::RateLimited => (S::TOO_MANY_REQUESTS, "rate-limited", "Too many requests"),
             Self::TimedOut => (S::SERVICE_UNAVAILABLE, "timed-out", "The answer took too long"),
+            Self::TooManyItems => (S::PAYLOAD_TOO_LARGE, "too-many-items", "The list has too many items"),
             Self::UnsupportedType => (S::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body has to be JSON"),
             Self::KeyReused => {
                 (S::UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The transaction id was used for another request")
@@ -176,12 +178,21 @@ impl Problem {
     }
 
     /// The same, as a part of a larger body: `prefix` goes before every pointer.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for bodies that hold several requests"))]
     pub(super) fn under(mut self, prefix: &str) -> Self {
         for fault in &mut self.faults {
             fault.pointer.insert_str(0, prefix);
         }
         self
+    }
+
+    /// The status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        self.kind.parts().0
+    }
+
+    /// When to come back, in seconds.
+    pub(super) fn retry_after(&self) -> Option<u32> {
+        self.retry_after
     }
 
     /// The problem document (RFC 9457).
@@ -254,6 +265,7 @@ impl From<CommandError> for Problem {
                 Self::fault(Kind::InvalidDeclaration, "/declaration", invalid.to_string())
             }
             CommandError::Database(error) => error.into(),
+            CommandError::NotTried => Self::retry(Kind::Unavailable, 2),
             CommandError::NoTrackingId | CommandError::Reply(_) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "a command failed");
                 Self::new(Kind::Internal)

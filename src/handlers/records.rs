@@ -1,9 +1,8 @@
 //! `POST /records`, `GET /records/{id}`, `GET /records/{id}/history`.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -65,21 +64,23 @@ pub(super) async fn submit(
     let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
     let events = state.settings.events.clone();
     let size = bytes.len();
-    let submission = body::off_thread(size, move || read_submission(&caller, &parts.headers, &bytes, &events)).await?;
+    let read = move || read_submission(&caller, &bytes, &events, |in_body| transaction_id(&parts.headers, in_body));
+    let submission = body::off_thread(size, read).await?;
     let id = submission.transaction_id.clone();
     transact::admit(&state, &id).await?;
     Ok(accepted(&id, transact::submit(&state, submission).await?))
 }
 
-fn read_submission(
+/// A submission by itself or as an item of a batch: the same intention, told apart by where its transaction id is only.
+pub(super) fn read_submission(
     caller: &Caller,
-    headers: &HeaderMap,
-    bytes: &Bytes,
+    bytes: &[u8],
     events: &[String],
+    transaction_id: impl FnOnce(Option<&str>) -> Result<String, Problem>,
 ) -> Result<Submission, Problem> {
     let fingerprint = body::fingerprint("POST /records", bytes)?;
     let body: SubmissionBody<'_> = body::typed(bytes)?;
-    let transaction_id = transaction_id(headers, body.transaction_id.as_deref())?;
+    let transaction_id = transaction_id(body.transaction_id.as_deref())?;
     let (declaration, attachments) = content(&body, events)?;
     let goal = goal(caller, body.action.as_deref(), &body.event)?;
     Ok(Submission {

@@ -1,6 +1,7 @@
 //! Where handlers open their transactions, and nowhere else: begin, command, commit, wake-up.
 
-use std::time::Duration;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 
@@ -10,8 +11,11 @@ use crate::metrics;
 use crate::records::commands::{self, Act, CommandError, Decision, Outcome, Submission};
 use crate::transactions;
 
-/// How long a list waits for somebody else's lock before its items are tried one by one.
-const LIST_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long a part of a list waits for somebody else's lock.
+const PART_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
+
+/// How long a list is worked on before the rest of it is given up.
+const LIST_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tries of one command that met a deadlock or a twin that gave up; a lock that is not granted in time is not retried.
 const TRIES: usize = 3;
@@ -51,29 +55,92 @@ pub async fn submit(state: &AppState, submission: Submission) -> Result<Outcome,
     once(state, Command::Submit(&[submission])).await
 }
 
-/// Accepts a list of submissions in one transaction; if one of them spoils it, each in its own. An outcome per
-/// submission, in their order.
-pub async fn submit_list(state: &AppState, list: Vec<Submission>) -> Vec<Result<Outcome, CommandError>> {
-    if list.len() > 1
-        && let Ok(outcomes) = together(state, &list).await
-    {
-        return outcomes.into_iter().map(Ok).collect();
+/// Which of these may go on while too much is waiting: those that were accepted before.
+pub(super) async fn admit_list(state: &AppState, ids: &[&str]) -> Result<Admitted, Problem> {
+    if !state.pressure.is_on() {
+        return Ok(Admitted::All);
     }
+    let mut conn = state.db.acquire().await?;
+    let known = transactions::finished(&mut conn, ids).await?;
+    ids.iter().filter(|id| !known.contains(**id)).for_each(|_| metrics::submission("overloaded"));
+    Ok(Admitted::Only(known))
+}
+
+/// What back-pressure lets pass.
+pub(super) enum Admitted {
+    /// Everything.
+    All,
+    /// These transaction ids.
+    Only(HashSet<String>),
+}
+
+impl Admitted {
+    pub(super) fn passes(&self, id: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Only(known) => known.contains(id),
+        }
+    }
+}
+
+/// Accepts a list of submissions in one transaction; if something spoils it, in halves, and so on down to the item that
+/// does: one of 500 costs its siblings some twenty transactions rather than 500. An outcome per submission, in their
+/// order.
+///
+/// The whole list waits for somebody else's lock as long as one submission does, since a copy of the list is most likely
+/// what holds it; its parts wait shortly. What is not done after [`LIST_PATIENCE`], or when the database is gone, is
+/// [`CommandError::NotTried`].
+pub async fn submit_list(state: &AppState, list: &[Submission]) -> Vec<Result<Outcome, CommandError>> {
     let mut outcomes = Vec::with_capacity(list.len());
-    for submission in list {
-        outcomes.push(submit(state, submission).await);
+    let started = Instant::now();
+    let mut given_up = false;
+    let mut parts = vec![list];
+    while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
+        if given_up || started.elapsed() > LIST_PATIENCE {
+            outcomes.extend(part.iter().map(|_| Err(CommandError::NotTried)));
+            continue;
+        }
+        match together(state, part, part.len() == list.len()).await {
+            Ok(done) => outcomes.extend(done.into_iter().map(Ok)),
+            Err(error) if part.len() == 1 || error.is_outage() => {
+                given_up = error.is_outage();
+                outcomes.push(Err(error));
+                outcomes.extend(part.iter().skip(1).map(|_| Err(CommandError::NotTried)));
+            }
+            Err(_) => {
+                let (left, right) = part.split_at(part.len() / 2);
+                parts.extend([right, left]);
+            }
+        }
     }
     outcomes
 }
 
-async fn together(state: &AppState, list: &[Submission]) -> Result<Vec<Outcome>, CommandError> {
+/// One part of a list, in one transaction; tried again as one submission is.
+async fn together(state: &AppState, list: &[Submission], whole: bool) -> Result<Vec<Outcome>, CommandError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match attempt_list(state, list, whole).await {
+            Ok(outcomes) => {
+                state.wakeup.wake();
+                outcomes.iter().for_each(count);
+                return Ok(outcomes);
+            }
+            Err(error) if tries < TRIES && may_pass(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn attempt_list(state: &AppState, list: &[Submission], whole: bool) -> Result<Vec<Outcome>, CommandError> {
     let mut tx = state.db.begin().await?;
-    let timeout = format!("{}ms", LIST_LOCK_TIMEOUT.as_millis());
-    sqlx::query!("select set_config('lock_timeout', $1, true)", timeout).fetch_one(&mut *tx).await?;
+    if !whole {
+        let timeout = format!("{}ms", PART_LOCK_TIMEOUT.as_millis());
+        sqlx::query!("select set_config('lock_timeout', $1, true)", timeout).fetch_one(&mut *tx).await?;
+    }
     let outcomes = commands::submit(&mut tx, list).await?;
     tx.commit().await?;
-    state.wakeup.wake();
-    outcomes.iter().for_each(count);
     Ok(outcomes)
 }
 

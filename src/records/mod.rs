@@ -28,6 +28,7 @@ pub mod changes;
 pub mod commands;
 pub mod effects;
 pub mod fhir;
+pub mod find;
 pub mod model;
 pub mod progress;
 pub mod queries;

@@ -203,7 +203,7 @@ async fn the_scopes_choose_the_flow_and_the_flow_its_consequences() {
 fn submission(id: &str, user: &str, fingerprint: u8) -> Submission {
     Submission {
         transaction_id: id.to_owned(),
-        fingerprint: [fingerprint; 32],
+        fingerprint: [fingerprint; 32].into(),
         initiator: Initiator { id: user.to_owned(), scopes: vec!["declare".to_owned()] },
         traceparent: None,
         event: "birth".to_owned(),

@@ -130,7 +130,7 @@ fn fingerprint(verdict: &Verdict) -> Fingerprint {
     };
     let mut sha256 = [0; 32];
     sha256.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
-    sha256
+    sha256.into()
 }
 
 async fn check(

@@ -70,12 +70,25 @@ pub enum CommandError {
     /// The reply could not be written as JSON.
     #[error("the reply could not be written")]
     Reply(#[from] serde_json::Error),
+    /// An item of a list that was given up before its turn: nothing of it was written.
+    #[error("the list was given up before this was tried")]
+    NotTried,
     /// The database failed, or a lock was not granted in time.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
 }
 
 impl CommandError {
+    /// Whether the database is not there for anybody at the moment, so that trying something else is no use.
+    pub fn is_outage(&self) -> bool {
+        let Self::Database(error) = self else {
+            return false;
+        };
+        let connectionless = matches!(error, sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed);
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        connectionless || code.is_some_and(|c| c.starts_with("57") || c.starts_with("53"))
+    }
+
     /// Whether a lock was not granted in time or a deadlock was broken: nothing is wrong with the request.
     pub fn is_contention(&self) -> bool {
         let Self::Database(sqlx::Error::Database(e)) = self else {

@@ -93,7 +93,7 @@ fn without_twins(submissions: &[Submission]) -> (Vec<usize>, Vec<(usize, usize)>
 
 /// The outcome of a repetition within one list.
 fn twin(this: &Submission, original: &Submission, outcome: Outcome) -> Outcome {
-    if this.initiator.id != original.initiator.id || this.fingerprint != original.fingerprint {
+    if this.initiator.id != original.initiator.id || !this.fingerprint.same_as(&original.fingerprint) {
         return Outcome::Reused;
     }
     match outcome {

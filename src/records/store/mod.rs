@@ -3,6 +3,7 @@
 pub(super) mod action;
 pub(super) mod attachment;
 pub(super) mod change;
+pub(super) mod find;
 pub(super) mod record;
 pub(super) mod transaction;
 pub(super) mod version;

@@ -21,7 +21,7 @@ pub(super) fn initiator(id: &str) -> Initiator {
 pub(super) fn submission(n: u8, user: &str, declaration: &str) -> Submission {
     Submission {
         transaction_id: format!("draft-{n:08}"),
-        fingerprint: [u8::try_from(declaration.len() % 251).unwrap(); 32],
+        fingerprint: [u8::try_from(declaration.len() % 251).unwrap(); 32].into(),
         initiator: initiator(user),
         traceparent: None,
         event: "birth".to_owned(),

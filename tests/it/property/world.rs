@@ -179,7 +179,7 @@ impl World {
         self.acts += 1;
         let act = Act {
             transaction_id: format!("act-{:08}", self.acts),
-            fingerprint: [9; 32],
+            fingerprint: [9; 32].into(),
             initiator: initiator("registrar"),
             access: Access::Any,
             traceparent: None,

@@ -1,0 +1,211 @@
+//! `POST /records/batch`: up to 500 submissions in one request, each an intention of its own.
+//!
+//! Promises: always 207 with a result per item, in the order sent: what `POST /records` would have answered, or its
+//! problem; an item that is bad harms no other; the whole or any part may be sent again, here or one by one, and replays.
+//! A request holds at most one connection, and only while it writes.
+//!
+//! Not promised: that items are written together. Most often they are, in one transaction; nobody may rely on it.
+
+use axum::body::Bytes;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use super::body::{self, Object};
+use super::extract::{Caller, is_transaction_id, item_transaction_id};
+use super::problem::{Kind, Problem};
+use super::records::read_submission;
+use super::{AppState, transact};
+use crate::records::changes;
+use crate::records::commands::{Outcome, Submission};
+
+/// The most items of one request.
+const MAX: usize = 500;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BatchBody<'t> {
+    #[serde(borrow)]
+    items: Vec<&'t RawValue>,
+}
+
+/// One item's result: `body` or `problem`.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ItemResult {
+    transaction_id: Option<String>,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replayed: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<serde_json::Value>,
+    /// What the header `Retry-After` would say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    items: Vec<ItemResult>,
+    /// Where the caller's feed of changes stood before anything of the batch was written.
+    cursor: String,
+}
+
+/// An item as it was read.
+enum Item {
+    Good(Box<Submission>),
+    Bad(ItemResult),
+}
+
+/// Accepts what is acceptable of a list.
+pub(super) async fn submit(
+    State(state): State<AppState>,
+    caller: Caller,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
+    let (size, events) = (bytes.len(), state.settings.events.clone());
+    let items = body::off_thread(size, move || read(&caller, &bytes, &events)).await?;
+    let cursor = {
+        let mut conn = state.db.acquire().await?;
+        changes::now(&mut conn).await?.to_string()
+    };
+    let results = run(&state, items).await?;
+    body::off_thread(size, move || answer(Answer { items: results, cursor })).await
+}
+
+/// Splits the list before anything is judged; then each item by itself.
+fn read(caller: &Caller, bytes: &Bytes, events: &[String]) -> Result<Vec<Item>, Problem> {
+    let body = envelope(bytes)?;
+    if body.items.is_empty() {
+        return Err(Problem::new(Kind::BadRequest).detail("items is empty"));
+    }
+    if body.items.len() > MAX {
+        return Err(Problem::new(Kind::TooManyItems).detail(format!("at most {MAX} items are accepted")));
+    }
+    let one = |(at, raw): (usize, &RawValue)| match read_submission(
+        caller,
+        raw.get().as_bytes(),
+        events,
+        item_transaction_id,
+    ) {
+        Ok(submission) => Item::Good(Box::new(submission)),
+        Err(problem) => Item::Bad(ItemResult::refused(named(raw), &problem.under(&format!("/items/{at}")))),
+    };
+    Ok(body.items.into_iter().enumerate().map(one).collect())
+}
+
+/// Serde skims an item without looking into it: only what makes the whole text no JSON is found here.
+fn envelope(bytes: &[u8]) -> Result<BatchBody<'_>, Problem> {
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Err(Problem::new(Kind::BodyMissing));
+    }
+    let Err(error) = serde_json::from_slice::<&RawValue>(bytes) else {
+        return body::typed(bytes);
+    };
+    let place = format!("not JSON at line {} column {}", error.line(), error.column());
+    Err(Problem::new(if error.classify() == Category::Data { Kind::BadRequest } else { Kind::NotJson }).detail(place))
+}
+
+/// The transaction id of an item that is refused, if it has one that may be shown.
+fn named(raw: &RawValue) -> Option<String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Named {
+        transaction_id: String,
+    }
+    let Object(Named { transaction_id }) = serde_json::from_str(raw.get()).ok()?;
+    is_transaction_id(&transaction_id).then_some(transaction_id)
+}
+
+async fn run(state: &AppState, items: Vec<Item>) -> Result<Vec<ItemResult>, Problem> {
+    let ids: Vec<&str> = items.iter().filter_map(Item::transaction_id).collect();
+    let admitted = transact::admit_list(state, &ids).await?;
+    let mut results: Vec<Option<ItemResult>> = Vec::with_capacity(items.len());
+    let mut list = Vec::with_capacity(items.len());
+    for item in items {
+        results.push(match item {
+            Item::Bad(result) => Some(result),
+            Item::Good(submission) if admitted.passes(&submission.transaction_id) => {
+                list.push(*submission);
+                None
+            }
+            Item::Good(submission) => {
+                Some(ItemResult::refused(Some(submission.transaction_id), &Problem::overloaded()))
+            }
+        });
+    }
+    let outcomes = transact::submit_list(state, &list).await;
+    let mut done = list.into_iter().zip(outcomes).map(|(submission, outcome)| match outcome {
+        Ok(outcome) => ItemResult::accepted(submission.transaction_id, outcome),
+        Err(error) => ItemResult::refused(Some(submission.transaction_id), &error.into()),
+    });
+    results
+        .into_iter()
+        .map(|result| result.or_else(|| done.next()).ok_or_else(|| Problem::new(Kind::Internal)))
+        .collect()
+}
+
+impl Item {
+    fn transaction_id(&self) -> Option<&str> {
+        match self {
+            Self::Good(submission) => Some(&submission.transaction_id),
+            Self::Bad(_) => None,
+        }
+    }
+}
+
+impl ItemResult {
+    fn accepted(transaction_id: String, outcome: Outcome) -> Self {
+        let (reply, replayed) = match outcome {
+            Outcome::Done(reply) => (reply, false),
+            Outcome::Replayed(reply) => (reply, true),
+            Outcome::Reused => return Self::refused(Some(transaction_id), &Problem::new(Kind::KeyReused)),
+        };
+        // The reply as it was saved, byte for byte.
+        match RawValue::from_string(reply.body) {
+            Ok(body) => Self {
+                transaction_id: Some(transaction_id),
+                status: reply.status,
+                replayed: Some(replayed),
+                body: Some(body),
+                problem: None,
+                retry_after: None,
+            },
+            Err(_) => Self::refused(Some(transaction_id), &Problem::new(Kind::Internal)),
+        }
+    }
+
+    fn refused(transaction_id: Option<String>, problem: &Problem) -> Self {
+        Self {
+            transaction_id,
+            status: problem.status().as_u16(),
+            replayed: None,
+            body: None,
+            problem: Some(problem.document()),
+            retry_after: problem.retry_after(),
+        }
+    }
+}
+
+/// `Retry-After` is that of the item that has to wait longest.
+fn answer(answer: Answer) -> Result<Response, Problem> {
+    let wait = answer.items.iter().filter_map(|item| item.retry_after).max();
+    let body = serde_json::to_string(&answer).map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "an answer could not be written");
+        Problem::new(Kind::Internal)
+    })?;
+    let mut response = (StatusCode::MULTI_STATUS, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(seconds) = wait {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    Ok(response)
+}
