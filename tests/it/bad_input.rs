@@ -223,7 +223,7 @@ async fn what_is_not_here_is_said_as_a_problem() {
     let plain = app.http.post(format!("{}/records", app.base)).bearer_auth(app.token("r", &["register"]));
     refused(&app, plain.header("content-type", "text/plain").body("x"), 415, "unsupported-media-type").await;
     refusal(&app, app.get("/nothing", "t").await, 404, "not-found").await;
-    refusal(&app, app.get("/records", "t").await, 405, "method-not-allowed").await;
+    refusal(&app, app.get("/records/batch", "t").await, 405, "method-not-allowed").await;
     refusal(&app, app.get("/metrics", "t").await, 404, "not-found").await;
     let somebody = app.token("somebody", &["declare"]);
     let unknown = app.get("/records/0197a000-0000-7000-8000-000000000000", &somebody).await;

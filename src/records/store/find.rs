@@ -2,7 +2,8 @@
 //!
 //! Each reads, for every pair of event and status asked for, the head of that pair's part of an index, and merges the
 //! heads: a page costs at most pairs × its length, however many records there are. A bound that is not asked for is
-//! infinite rather than optional, so that one plan is right for all.
+//! infinite rather than optional, so that one plan is right for all; and the awaited action is looked up row by row, by a
+//! scalar subquery, since `exists` would let a plan read all that ever waited.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -42,9 +43,7 @@ pub(crate) async fn newest(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Resu
             where q.event = e.event and q.status = s.status
               and (q.created_at, q.id) < (coalesce($3::timestamptz, 'infinity'), coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
               and q.created_at <= coalesce(now() - make_interval(secs => $5), 'infinity')
-              and ($5::float8 is null or exists (
-                  select from record_action a
-                  where a.id = q.awaiting_action_id and a.created_at <= now() - make_interval(secs => $5)))
+              and ($5::float8 is null or (select a.created_at from record_action a where a.id = q.awaiting_action_id) <= now() - make_interval(secs => $5))
             order by q.created_at desc, q.id desc
             limit $6
         ) r
@@ -77,9 +76,7 @@ pub(crate) async fn oldest(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Resu
             where q.event = e.event and q.status = s.status
               and (q.created_at, q.id) > (coalesce($3::timestamptz, '-infinity'), coalesce($4, '00000000-0000-0000-0000-000000000000'::uuid))
               and q.created_at <= coalesce(now() - make_interval(secs => $5), 'infinity')
-              and ($5::float8 is null or exists (
-                  select from record_action a
-                  where a.id = q.awaiting_action_id and a.created_at <= now() - make_interval(secs => $5)))
+              and ($5::float8 is null or (select a.created_at from record_action a where a.id = q.awaiting_action_id) <= now() - make_interval(secs => $5))
             order by q.created_at, q.id
             limit $6
         ) r
@@ -112,9 +109,7 @@ pub(crate) async fn newest_of(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::R
             where q.created_by = $7 and q.event = e.event and q.status = s.status
               and (q.created_at, q.id) < (coalesce($3::timestamptz, 'infinity'), coalesce($4, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
               and q.created_at <= coalesce(now() - make_interval(secs => $5), 'infinity')
-              and ($5::float8 is null or exists (
-                  select from record_action a
-                  where a.id = q.awaiting_action_id and a.created_at <= now() - make_interval(secs => $5)))
+              and ($5::float8 is null or (select a.created_at from record_action a where a.id = q.awaiting_action_id) <= now() - make_interval(secs => $5))
             order by q.created_at desc, q.id desc
             limit $6
         ) r
@@ -148,9 +143,7 @@ pub(crate) async fn oldest_of(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::R
             where q.created_by = $7 and q.event = e.event and q.status = s.status
               and (q.created_at, q.id) > (coalesce($3::timestamptz, '-infinity'), coalesce($4, '00000000-0000-0000-0000-000000000000'::uuid))
               and q.created_at <= coalesce(now() - make_interval(secs => $5), 'infinity')
-              and ($5::float8 is null or exists (
-                  select from record_action a
-                  where a.id = q.awaiting_action_id and a.created_at <= now() - make_interval(secs => $5)))
+              and ($5::float8 is null or (select a.created_at from record_action a where a.id = q.awaiting_action_id) <= now() - make_interval(secs => $5))
             order by q.created_at, q.id
             limit $6
         ) r
@@ -190,9 +183,7 @@ pub(crate) async fn counts(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Resu
                 select from record q
                 where q.event = e.event and q.status = s.status
                   and q.created_at <= coalesce(now() - make_interval(secs => $3), 'infinity')
-                  and ($3::float8 is null or exists (
-                      select from record_action a
-                      where a.id = q.awaiting_action_id and a.created_at <= now() - make_interval(secs => $3)))
+                  and ($3::float8 is null or (select a.created_at from record_action a where a.id = q.awaiting_action_id) <= now() - make_interval(secs => $3))
                 limit $4::bigint + 1) x
         ) c
         group by s.status
@@ -218,9 +209,7 @@ pub(crate) async fn counts_of(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::R
                 select from record q
                 where q.created_by = $5 and q.event = e.event and q.status = s.status
                   and q.created_at <= coalesce(now() - make_interval(secs => $3), 'infinity')
-                  and ($3::float8 is null or exists (
-                      select from record_action a
-                      where a.id = q.awaiting_action_id and a.created_at <= now() - make_interval(secs => $3)))
+                  and ($3::float8 is null or (select a.created_at from record_action a where a.id = q.awaiting_action_id) <= now() - make_interval(secs => $3))
                 limit $4::bigint + 1) x
         ) c
         group by s.status
