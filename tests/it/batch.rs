@@ -101,68 +101,61 @@ async fn copies_of_one_batch_at_once_make_each_record_once() {
     finish(app).await;
 }
 
+/// Items that are refused: text, status, problem, the transaction id that is shown.
+const BAD: [(&str, u64, &str, Option<&str>); 12] = [
+    (
+        r#"{"transactionId":"twice-key","event":"birth","declaration":{"a":1,"a":2}}"#,
+        400,
+        "not-json",
+        Some("twice-key"),
+    ),
+    (
+        r#"{"transactionId":"nul-value","event":"birth","declaration":{"a":"\u0000"}}"#,
+        400,
+        "not-json",
+        Some("nul-value"),
+    ),
+    (
+        r#"{"transactionId":"surrogate","event":"birth","declaration":{"a":"\ud800"}}"#,
+        400,
+        "not-json",
+        Some("surrogate"),
+    ),
+    (r#"{"transactionId":"too-deep-x","event":"birth","declaration":{"a":DEEP}}"#, 400, "not-json", Some("too-deep-x")),
+    (r#"{"event":"birth","declaration":{}}"#, 400, "idempotency-key-missing", None),
+    (r#"{"transactionId":"short","event":"birth","declaration":{}}"#, 400, "idempotency-key-invalid", None),
+    (r#"{"transactionId":"wrong-type","event":7,"declaration":{}}"#, 400, "bad-request", Some("wrong-type")),
+    (
+        r#"{"transactionId":"unknown-x","event":"birth","declaration":{},"more":1}"#,
+        400,
+        "bad-request",
+        Some("unknown-x"),
+    ),
+    (r#"{"transactionId":"no-event-x","event":"adoption","declaration":{}}"#, 400, "unknown-event", Some("no-event-x")),
+    (
+        r#"{"transactionId":"no-bundle","event":"birth","declaration":[]}"#,
+        400,
+        "invalid-declaration",
+        Some("no-bundle"),
+    ),
+    (
+        r#"{"transactionId":"no-scope-x","event":"birth","action":"register","declaration":{}}"#,
+        403,
+        "forbidden",
+        Some("no-scope-x"),
+    ),
+    ("7", 400, "bad-request", None),
+];
+
 #[tokio::test]
 async fn an_item_that_is_bad_gets_its_own_problem_and_harms_no_other() {
     let app = TestApp::start().await;
     let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
-    let bad: [(&str, u64, &str, Option<&str>); 12] = [
-        (
-            r#"{"transactionId":"twice-key","event":"birth","declaration":{"a":1,"a":2}}"#,
-            400,
-            "not-json",
-            Some("twice-key"),
-        ),
-        (
-            r#"{"transactionId":"nul-value","event":"birth","declaration":{"a":"\u0000"}}"#,
-            400,
-            "not-json",
-            Some("nul-value"),
-        ),
-        (
-            r#"{"transactionId":"surrogate","event":"birth","declaration":{"a":"\ud800"}}"#,
-            400,
-            "not-json",
-            Some("surrogate"),
-        ),
-        (
-            &format!(r#"{{"transactionId":"too-deep-x","event":"birth","declaration":{{"a":{deep}}}}}"#),
-            400,
-            "not-json",
-            Some("too-deep-x"),
-        ),
-        (r#"{"event":"birth","declaration":{}}"#, 400, "idempotency-key-missing", None),
-        (r#"{"transactionId":"short","event":"birth","declaration":{}}"#, 400, "idempotency-key-invalid", None),
-        (r#"{"transactionId":"wrong-type","event":7,"declaration":{}}"#, 400, "bad-request", Some("wrong-type")),
-        (
-            r#"{"transactionId":"unknown-x","event":"birth","declaration":{},"more":1}"#,
-            400,
-            "bad-request",
-            Some("unknown-x"),
-        ),
-        (
-            r#"{"transactionId":"no-event-x","event":"adoption","declaration":{}}"#,
-            400,
-            "unknown-event",
-            Some("no-event-x"),
-        ),
-        (
-            r#"{"transactionId":"no-bundle","event":"birth","declaration":[]}"#,
-            400,
-            "invalid-declaration",
-            Some("no-bundle"),
-        ),
-        (
-            r#"{"transactionId":"no-scope-x","event":"birth","action":"register","declaration":{}}"#,
-            403,
-            "forbidden",
-            Some("no-scope-x"),
-        ),
-        ("7", 400, "bad-request", None),
-    ];
+    let bad = BAD.map(|(text, status, slug, id)| (text.replace("DEEP", &deep), status, slug, id));
     let good = |n: usize| item(&format!("good-{n:05}")).to_string();
     let mut texts = vec![good(0)];
     for (n, (text, ..)) in bad.iter().enumerate() {
-        texts.extend([(*text).to_owned(), good(n + 1)]);
+        texts.extend([text.clone(), good(n + 1)]);
     }
     let body = format!(r#"{{"items":[{}]}}"#, texts.join(","));
     let results = results(send(&app, &app.base, body).await).await;
