@@ -119,10 +119,10 @@ async fn either_half_runs_alone_and_wakes_the_other_through_the_database() {
     .unwrap();
     site.all_fine().await;
     let (api, workers) = (site.serve(&["--api"]).await, site.serve(&["--workers"]).await);
-    // The listener is a connection of its own; once it listens, nobody has to poll.
+    // The listeners are connections of their own, one in each half; once they listen, nobody has to poll.
     site.wait_for(
         "select count(*) from pg_stat_activity where datname = current_database() and query ilike 'listen %'",
-        1,
+        2,
     )
     .await;
     assert_eq!(site.submit(&api, "draft-0001").await.status(), 202);
@@ -158,7 +158,7 @@ async fn a_wake_up_is_not_lost_with_the_connection_that_was_to_carry_it() {
     let (api, workers) = (site.serve(&["--api"]).await, site.serve(&["--workers"]).await);
     let listening =
         "select count(*) from pg_stat_activity where datname = current_database() and query ilike 'listen %'";
-    site.wait_for(listening, 1).await;
+    site.wait_for(listening, 2).await;
     // As a restart of the server does it; each of them is gone when this returns.
     let cut = "select count(pg_terminate_backend(pid, 5000)) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
     assert!(site.count(cut).await >= 4);

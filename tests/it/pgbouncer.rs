@@ -159,7 +159,7 @@ async fn in_session_mode_a_record_lives_its_whole_life_and_instances_wake_each_o
     // Nobody polls in this test's time.
     others.workers.poll = hour;
     let workers = App::start(others, Halves { api: false, workers: true }).await.unwrap();
-    app.wait_for(LISTENING, 1).await;
+    app.wait_for(LISTENING, 2).await;
     let submitted = app.register_birth("draft-0001").await;
     app.wait_for("select count(*) from outbox_message", 0).await;
     assert_eq!(app.confirm(&submitted, "2026BR000001").await.status(), 202);

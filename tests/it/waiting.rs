@@ -208,6 +208,25 @@ async fn who_comes_after_everybody_has_left_is_told_too() {
 }
 
 #[tokio::test]
+async fn a_reader_that_lost_its_connection_goes_on_where_it_was() {
+    let app = without_poll().await;
+    let token = declare(&app, "draft-0001").await;
+    let waiting = waits(&app.base, "/transactions/draft-0001", &token, &[("prefer", "wait=60")]);
+    until_waiting(app.app(), 1).await;
+    let reader = "select count(*) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+        and query like '%from client_transaction t%'";
+    app.wait_for(reader, 1).await;
+    app.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()
+         and query like '%from client_transaction t%'",
+    )
+    .await;
+    app.drain().await;
+    assert_eq!(waiting.await.unwrap().json::<Value>().await.unwrap()["settled"], true);
+    app.done().await;
+}
+
+#[tokio::test]
 async fn many_wait_and_hold_no_connection_and_more_than_may_are_refused() {
     let change = Box::new(|s: &mut crvs_outbox::config::Settings| s.waiting.max_waiting = 100);
     let app = TestApp::with(Setup { workers: false, change }).await;

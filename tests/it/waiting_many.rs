@@ -2,6 +2,7 @@
 //! `cargo test --release --test it -- --ignored --nocapture ten_thousand`; it needs as many open files.
 //! `CRVS_WAITERS` and `CRVS_RATE` (submissions per second) make it smaller.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -76,74 +77,69 @@ async fn deliver(db: PgPool, settled: tokio::sync::mpsc::UnboundedSender<(Uuid, 
     }
 }
 
+/// The waiters that nothing is told until the service stops; counts the answers.
+fn idle(address: SocketAddr, token: &Arc<str>, waiters: std::ops::RangeInclusive<usize>, done: &Arc<AtomicUsize>) {
+    for n in waiters {
+        let (token, done) = (Arc::clone(token), Arc::clone(done));
+        tokio::spawn(async move {
+            let answer = wait(address, format!("/transactions/idle-{n:06}"), token).await;
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            done.fetch_add(1, Ordering::Relaxed);
+        });
+    }
+}
+
+/// Submits, then waits; returns the record and when it was told to be settled. `None` if it was more than is taken.
+async fn submit_and_wait(http: reqwest::Client, address: SocketAddr, token: Arc<str>) -> Option<(Uuid, Instant)> {
+    let id = Uuid::now_v7().to_string();
+    let request = http.post(format!("http://{address}/records")).bearer_auth(&*token);
+    let answer = request.header("idempotency-key", &id).json(&flat("declare")).send().await.unwrap();
+    let body: serde_json::Value = answer.json().await.unwrap();
+    let record: Uuid = body["record"]["id"].as_str()?.parse().unwrap();
+    let answer = wait(address, format!("/transactions/{id}"), token).await;
+    assert!(answer.contains("\"settled\":true"), "{answer}");
+    Some((record, Instant::now()))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes a minute and 20,000 open files"]
 async fn ten_thousand_wait_in_little_memory_and_are_told_soon() {
     let (waiters, rate) = (setting("CRVS_WAITERS", 9500), setting("CRVS_RATE", 500));
     let site = Site::new("connections = 20").await;
     let process = site.serve(&["--api"]).await;
-    sqlx::query(FILL).execute(&site.db).await.unwrap();
-    sqlx::query("analyze").execute(&site.db).await.unwrap();
+    for sql in [FILL, "analyze"] {
+        sqlx::query(sql).execute(&site.db).await.unwrap();
+    }
     let (address, token) = (process.public(), Arc::<str>::from(user_token()));
-    let before = resident_mib(&process);
-    let done = Arc::new(AtomicUsize::new(0));
-    for n in 1..=waiters {
-        let (token, done) = (Arc::clone(&token), Arc::clone(&done));
-        tokio::spawn(async move {
-            let answer = wait(address, format!("/transactions/idle-{n:06}"), token).await;
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-            done.fetch_add(1, Ordering::Relaxed);
-        });
-        if n % 100 == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    let (before, done) = (resident_mib(&process), Arc::new(AtomicUsize::new(0)));
+    for n in (1..=waiters).step_by(100) {
+        idle(address, &token, n..=waiters.min(n + 99), &done);
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     tokio::time::sleep(Duration::from_secs(5)).await;
-    println!(
-        "{waiters} wait: {} MiB resident, {before} before; {} were answered",
-        resident_mib(&process),
-        done.load(Ordering::Relaxed)
-    );
+    println!("{waiters} wait: {} MiB resident, {before} before", resident_mib(&process));
     let (sender, mut settled) = tokio::sync::mpsc::unbounded_channel();
     let delivering = tokio::spawn(deliver(site.db.clone(), sender));
-    let mut told = Vec::new();
-    let http = reqwest::Client::new();
-    let started = Instant::now();
+    let (http, started) = (reqwest::Client::new(), Instant::now());
     let mut submissions = tokio::task::JoinSet::new();
     let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / rate as u64));
     while started.elapsed() < Duration::from_secs(15) {
         ticks.tick().await;
-        let (http, token) = (http.clone(), Arc::clone(&token));
-        submissions.spawn(async move {
-            let id = Uuid::now_v7().to_string();
-            let request = http.post(format!("http://{address}/records")).bearer_auth(&*token);
-            let answer = request.header("idempotency-key", &id).json(&flat("declare")).send().await.unwrap();
-            let body: serde_json::Value = answer.json().await.unwrap();
-            let record: Uuid = body["record"]["id"].as_str().unwrap().parse().unwrap();
-            let answer = wait(address, format!("/transactions/{id}"), token).await;
-            assert!(answer.contains("\"settled\":true"), "{answer}");
-            (record, Instant::now())
-        });
+        submissions.spawn(submit_and_wait(http.clone(), address, Arc::clone(&token)));
     }
     let sent = submissions.len();
-    while let Some(one) = submissions.join_next().await {
-        told.push(one.unwrap());
-    }
+    let told: Vec<(Uuid, Instant)> = submissions.join_all().await.into_iter().flatten().collect();
     let took = started.elapsed();
     delivering.abort();
-    let mut last = std::collections::HashMap::new();
+    let mut last = HashMap::new();
     while let Ok((record, at)) = settled.try_recv() {
         last.insert(record, at);
     }
     let mut late: Vec<Duration> = told.iter().map(|(record, at)| at.saturating_duration_since(last[record])).collect();
     late.sort_unstable();
     let at = |percent: usize| late[(late.len() - 1) * percent / 100];
-    println!(
-        "{sent} submissions in {took:?}, told after {:?} at the median, {:?} at 99 %; {} MiB resident",
-        at(50),
-        at(99),
-        resident_mib(&process)
-    );
+    println!("{} of {sent} submissions in {took:?}; {} MiB resident", told.len(), resident_mib(&process));
+    println!("told after {:?} at the median, {:?} at 99 %", at(50), at(99));
     assert_eq!(done.load(Ordering::Relaxed), 0, "the others go on waiting");
     assert!(process.terminate().await.success());
     println!("{} were answered at the stop", done.load(Ordering::Relaxed));
