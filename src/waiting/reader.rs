@@ -17,7 +17,7 @@ use super::map::locked;
 use crate::db::{self, DbError};
 use crate::metrics;
 use crate::records::changes::{self, Moved};
-use crate::records::progress::{self, ChangeView, Owned};
+use crate::records::progress::{self, ChangeView};
 use crate::wakeup::Wakeup;
 
 /// Turns are no closer than this, so that what moves in one moment is read together.
@@ -27,7 +27,7 @@ const RECONNECT: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// How long those who wait are still told what is when the process stops.
-const LAST_TURN: Duration = Duration::from_secs(3);
+const LAST_TURN: Duration = Duration::from_secs(10);
 
 /// Transactions that are read at a time: in a few words, and in full.
 const STATES: usize = 500;
@@ -134,11 +134,12 @@ impl Waiting {
             let map = locked(&self.0.map);
             states.values().filter(|s| map.wants_view(s)).map(|s| s.transaction_id.as_str()).collect()
         };
-        let views = read_views(conn, &in_full).await?;
-        let map = &mut *locked(&self.0.map);
-        for view in &views {
-            map.tell_view(view);
+        for some in in_full.chunks(VIEWS) {
+            let views = progress::views(conn, some).await?;
+            let map = locked(&self.0.map);
+            views.into_values().for_each(|view| map.tell_view(&Arc::new(view)));
         }
+        let map = &mut *locked(&self.0.map);
         for id in ids.iter().filter(|id| !states.contains_key(*id)) {
             map.tell_unknown(id);
         }
@@ -160,14 +161,6 @@ async fn read_states(conn: &mut PgConnection, ids: &HashSet<String>) -> sqlx::Re
         states.extend(progress::states(conn, some).await?.into_iter().map(|(id, state)| (id, Arc::new(state))));
     }
     Ok(states)
-}
-
-async fn read_views(conn: &mut PgConnection, ids: &[&str]) -> sqlx::Result<Vec<Arc<Owned>>> {
-    let mut views = Vec::with_capacity(ids.len());
-    for some in ids.chunks(VIEWS) {
-        views.extend(progress::views(conn, some).await?.into_values().map(Arc::new));
-    }
-    Ok(views)
 }
 
 /// What is told to feeds: to each principal only transactions of their own.

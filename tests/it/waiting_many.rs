@@ -52,7 +52,8 @@ async fn wait(address: SocketAddr, path: String, token: Arc<str>) -> String {
     stream.write_all(request.as_bytes()).await.unwrap();
     drop(token);
     let mut answer = vec![0; 4096];
-    let read = stream.read(&mut answer).await.unwrap();
+    // Cut off, if the service is stopped the hard way.
+    let read = stream.read(&mut answer).await.unwrap_or_default();
     String::from_utf8_lossy(&answer[..read]).into_owned()
 }
 
@@ -83,8 +84,7 @@ fn idle(address: SocketAddr, token: &Arc<str>, waiters: std::ops::RangeInclusive
         let (token, done) = (Arc::clone(token), Arc::clone(done));
         tokio::spawn(async move {
             let answer = wait(address, format!("/transactions/idle-{n:06}"), token).await;
-            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-            done.fetch_add(1, Ordering::Relaxed);
+            done.fetch_add(usize::from(answer.starts_with("HTTP/1.1 200")), Ordering::Relaxed);
         });
     }
 }
