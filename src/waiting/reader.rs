@@ -137,7 +137,9 @@ impl Waiting {
         for some in in_full.chunks(VIEWS) {
             let views = progress::views(conn, some).await?;
             let map = locked(&self.0.map);
-            views.into_values().for_each(|view| map.tell_view(&Arc::new(view)));
+            for view in views.into_values() {
+                map.tell_view(&Arc::new(view));
+            }
         }
         let map = &mut *locked(&self.0.map);
         for id in ids.iter().filter(|id| !states.contains_key(*id)) {
