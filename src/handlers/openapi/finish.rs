@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::everywhere::{EVERYWHERE, REQUEST_ID};
 use super::examples;
 use super::shapes::ALWAYS;
 
@@ -27,6 +28,7 @@ pub(super) fn finished(openapi: utoipa::openapi::OpenApi, events: &[String]) -> 
     for operation in operations(&mut document) {
         with_examples(operation);
         without_needless_body(operation);
+        with_edge(operation);
         share_problems(operation, &mut problems);
     }
     if let Some(responses) = document.pointer_mut("/components/responses").and_then(Value::as_object_mut) {
@@ -57,6 +59,25 @@ fn with_examples(operation: &mut Value) {
         let examples =
             examples.map(|(name, summary, value)| (name.to_owned(), json!({ "summary": summary, "value": value })));
         content["examples"] = Value::Object(examples.collect());
+    }
+}
+
+/// What [`super::super::edge`] takes and adds, whatever the operation.
+fn with_edge(operation: &mut Value) {
+    let reference = |kind: &str, name: &str| json!({ "$ref": format!("#/components/{kind}/{name}") });
+    if let Some(members) = operation.as_object_mut() {
+        let parameters = members.entry("parameters").or_insert_with(|| json!([]));
+        parameters.as_array_mut().into_iter().for_each(|list| list.push(reference("parameters", REQUEST_ID)));
+    }
+    let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
+    for response in responses.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
+        if response.contains_key("$ref") {
+            continue;
+        }
+        let headers = response.entry("headers").or_insert_with(|| json!({}));
+        for name in EVERYWHERE {
+            headers[name] = reference("headers", name);
+        }
     }
 }
 

@@ -9,6 +9,7 @@
 //! (`examples`), and the rules of a declaration (`declaration.json`).
 
 pub(super) mod bodies;
+mod everywhere;
 mod examples;
 mod finish;
 pub(super) mod problems;
@@ -88,6 +89,8 @@ impl Modify for Shared {
         let components = openapi.components.get_or_insert_default();
         components.security_schemes.insert("bearer".to_owned(), SecurityScheme::Http(bearer).into());
         components.responses.insert("Accepted".to_owned(), shapes::accepted().into());
+        components.parameters.insert(everywhere::REQUEST_ID.to_owned(), everywhere::request_id().into());
+        components.headers.extend(everywhere::headers().map(|(name, header)| (name.to_owned(), header.into())));
     }
 }
 

@@ -13,12 +13,22 @@ use utoipa::{IntoResponses, ToSchema};
 use super::super::problem::Kind;
 use super::shapes::{always, integer, sometimes};
 
-/// What every operation that asks for a token may answer.
-const CALLER: &[Kind] = &[Kind::Unauthorized, Kind::Internal, Kind::Unavailable];
+/// What every operation may answer.
+const EDGE: &[Kind] = &[Kind::HeadersTooLarge, Kind::UnsupportedEncoding, Kind::TimedOut, Kind::Internal];
+
+/// What every operation that asks for a token may answer beyond that.
+const CALLER: &[Kind] = &[Kind::Unauthorized, Kind::RateLimited, Kind::Unavailable];
 
 /// What reading a body may answer.
-const BODY: &[Kind] =
-    &[Kind::BodyMissing, Kind::BodyUnreadable, Kind::NotJson, Kind::BadRequest, Kind::TooLarge, Kind::UnsupportedType];
+const BODY: &[Kind] = &[
+    Kind::BodyMissing,
+    Kind::BodyUnreadable,
+    Kind::BodyTooSlow,
+    Kind::NotJson,
+    Kind::BadRequest,
+    Kind::TooLarge,
+    Kind::UnsupportedType,
+];
 
 /// What a transaction id may answer.
 const KEY: &[Kind] = &[Kind::KeyMissing, Kind::KeyInvalid, Kind::KeyMismatch, Kind::KeyReused, Kind::InProgress];
@@ -28,13 +38,13 @@ const DECLARATION: &[Kind] = &[Kind::InvalidDeclaration, Kind::InvalidAttachment
 
 /// Names a set of problems, for the `responses(…)` of operations.
 macro_rules! sets {
-    ($($(#[$doc:meta])* $name:ident = [$($kinds:expr),+ $(,)?];)+) => {$(
+    ($($(#[$doc:meta])* $name:ident = [$($kinds:expr),* $(,)?];)+) => {$(
         $(#[$doc])*
         pub(in crate::handlers) struct $name;
 
         impl IntoResponses for $name {
             fn responses() -> BTreeMap<String, RefOr<Response>> {
-                responses(&[$(&$kinds),+])
+                responses(&[EDGE, $(&$kinds),*])
             }
         }
     )+};
@@ -42,9 +52,9 @@ macro_rules! sets {
 
 sets! {
     /// Of an operation without a token.
-    OpenProblems = [[Kind::Internal]];
+    OpenProblems = [];
     /// Of files that are there or not.
-    FileProblems = [[Kind::NotFound, Kind::Internal]];
+    FileProblems = [[Kind::NotFound]];
     /// Of reading by an id.
     ReadProblems = [CALLER, [Kind::InvalidId, Kind::NotFound]];
     /// Of reading by an id, patiently.
@@ -87,6 +97,23 @@ pub(super) struct ProblemBody {
     status: i32,
     /// What is wrong here, in words: names of members, places and rules, never a value of the request.
     #[schema(required = false)]
+    detail: String,
+    /// The request it is about: its `X-Request-Id`, which the logs have too.
+    #[schema(required = false, pattern = "^urn:crvs-outbox:request:[0-9A-Fa-f-]{16,64}$")]
+    instance: String,
+    /// Everything that is wrong with the body.
+    #[schema(required = false, min_items = 1)]
+    errors: Vec<FaultBody>,
+}
+
+/// One thing that is wrong with a body.
+#[derive(ToSchema)]
+#[schema(as = Fault)]
+#[expect(dead_code, reason = "describes what problem.rs writes")]
+pub(super) struct FaultBody {
+    /// Where, as a JSON pointer (RFC 6901).
+    pointer: String,
+    /// What is wrong there, in words.
     detail: String,
 }
 
@@ -137,8 +164,21 @@ fn headers(kinds: &[Kind]) -> Vec<(&'static str, Header)> {
     } else if kinds.contains(&Kind::Forbidden) {
         headers.push(("WWW-Authenticate", sometimes(challenge)));
     }
-    let passing =
-        |kind: &Kind| matches!(kind, Kind::InProgress | Kind::Unavailable | Kind::Overloaded | Kind::TooManyWaiting);
+    if kinds.contains(&Kind::UnsupportedEncoding) {
+        let codings = HeaderBuilder::new().description(Some("There if it is the encoding: what is accepted."));
+        headers.push(("Accept-Encoding", sometimes(codings)));
+    }
+    let passing = |kind: &Kind| {
+        matches!(
+            kind,
+            Kind::InProgress
+                | Kind::Overloaded
+                | Kind::RateLimited
+                | Kind::TimedOut
+                | Kind::TooManyWaiting
+                | Kind::Unavailable
+        )
+    };
     if kinds.iter().any(passing) {
         let wait = HeaderBuilder::new()
             .schema(Some(integer().minimum(Some(1))))

@@ -14,6 +14,7 @@ use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, Required, Response, Re
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
 use super::super::extract::{Caller, RecordId};
+use super::everywhere::EVERYWHERE;
 use super::examples;
 
 /// The form of a transaction id.
@@ -156,6 +157,9 @@ pub(super) fn accepted() -> Response {
         .content("application/json", content)
         .header("Location", always(location))
         .header("Idempotency-Replayed", sometimes(replayed));
+    let response = EVERYWHERE
+        .into_iter()
+        .fold(response, |response, name| response.header_ref(name, Ref::new(format!("#/components/headers/{name}"))));
     links().into_iter().fold(response, |response, (name, link)| response.link(name, link)).build()
 }
 

@@ -47,8 +47,8 @@ impl IntoResponses for TransactionRead {
 
 fn with_headers(response: ResponseBuilder) -> Response {
     let text = |description: &str| HeaderBuilder::new().description(Some(description));
-    let etag = text("Tells whether it is the same.")
-        .schema(Some(string(Some("^\"[0-9a-f]{32}\"$"), "\"7d865e959b2466918c9863afca942d0f\"")));
+    let etag = text("Tells whether it is the same; weak where the answer is packed.")
+        .schema(Some(string(Some("^(W/)?\"[0-9a-f]{32}\"$"), "\"7d865e959b2466918c9863afca942d0f\"")));
     let wait = text("There while it is not settled: seconds after which to ask again.")
         .schema(Some(integer().minimum(Some(1))));
     let applied = text("There if a wait was asked for: how long it would have been.")
