@@ -24,7 +24,7 @@ use crate::pressure::Pressure;
 use crate::waiting::Waiting;
 use crate::wakeup::Wakeup;
 use crate::workers::{self, Context, Destination, Stop};
-use crate::{metrics, outbox, serve};
+use crate::{metrics, outbox, records, serve};
 
 /// Why the service did not start.
 #[derive(Debug, thiserror::Error)]
@@ -243,6 +243,7 @@ async fn prepare(db: &PgPool, settings: &Settings) -> Result<(), AppError> {
     apply(db, settings).await?;
     // Somebody who reads the history keeps its lock; the default partition takes the rows meanwhile.
     let mut conn = db.acquire().await?;
+    records::duplicates::prepare(&mut conn, &settings.duplicates).await?;
     if let Err(error) = outbox::partitions::ensure(&mut conn).await {
         tracing::warn!(%error, "the coming days' partitions could not be made yet");
     }

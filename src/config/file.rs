@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::changes::Changes;
+use super::duplicates::Duplicates;
 use super::limits::{Cors, Limits};
 use super::secret::SecretSource;
 use crate::outbox::Effect;
@@ -45,6 +46,8 @@ pub struct File {
     pub cors: Cors,
     /// When submissions are refused because too much is waiting.
     pub backpressure: Backpressure,
+    /// When records are possible duplicates of each other.
+    pub duplicates: Duplicates,
     /// How long what is finished is kept.
     pub retention: Retention,
     /// Those who wait to hear what became of their transactions.
@@ -70,6 +73,7 @@ impl Default for File {
             limits: Limits::default(),
             cors: Cors::default(),
             backpressure: Backpressure::default(),
+            duplicates: Duplicates::default(),
             retention: Retention::default(),
             changes: Changes::default(),
             destinations: Vec::new(),

@@ -5,6 +5,7 @@
 
 mod changes;
 mod destination;
+mod duplicates;
 mod file;
 mod limits;
 mod secret;
@@ -18,9 +19,11 @@ use ipnet::IpNet;
 
 use crate::auth::{KeySource, MAX_DELIVERY_TTL, MintSettings};
 use crate::outbox::pressure::Limits;
+use crate::records::duplicates::Rules;
 use crate::{handlers, serve, waiting, workers};
 
 pub use changes::Changes;
+pub use duplicates::Duplicates;
 pub use file::{Backpressure, Callbacks, DestinationEntry, Egress, File, Retention, Tokens, TrustedIssuer, Workers};
 pub use limits::{Cors, Limits as EdgeLimits};
 pub use secret::{SecretError, SecretSource};
@@ -84,11 +87,13 @@ impl File {
                 max_rescues: self.workers.max_rescues,
                 callback_deadline: Duration::from_secs(self.callbacks.deadline_seconds),
                 callback_check: Duration::from_secs(self.callbacks.check_seconds),
+                duplicate_check: Duration::from_secs(self.duplicates.check_seconds),
                 retention_days: self.retention.days,
                 changes_days: self.changes.days,
                 listen: self.workers.listen,
             },
             waiting: self.changes.settings(),
+            duplicates: self.duplicates.rules(),
             pressure: Limits {
                 ready: self.backpressure.max_ready,
                 age: self.backpressure.max_age_seconds.map(Duration::from_secs),
@@ -141,6 +146,7 @@ impl File {
         rule((1..=1_000_000_000).contains(&self.backpressure.max_ready), "backpressure.max_ready: 1 to 1000000000");
         rule(self.backpressure.max_age_seconds != Some(0), "backpressure.max_age_seconds: at least 1");
         rule(self.backpressure.check_ms >= 10, "backpressure.check_ms: at least 10");
+        self.duplicates.check(&mut rule);
         rule(self.retention.days >= 1, "retention.days: at least 1");
         wrong.extend(self.changes.wrong());
     }
@@ -248,6 +254,8 @@ pub struct Settings {
     pub workers: workers::Settings,
     /// How one may wait to be told what moved.
     pub waiting: waiting::Settings,
+    /// When records are possible duplicates of each other.
+    pub duplicates: Rules,
     /// Past which submissions are refused.
     pub pressure: Limits,
     /// How often that is looked at.

@@ -228,12 +228,16 @@ async fn play(options: &Options, cluster: &Cluster, app: &App, say: &Say) -> Res
 }
 
 async fn submit_all(options: &Options, client: &Client, run: &str, say: &Say) -> Result<Vec<Journey>, DemoError> {
-    let submissions = (0..options.records).zip(samples::ALL.iter().cycle()).map(|(n, (event, bundle))| {
-        let id = format!("demo-{run}-{n:04}");
-        // A client on a bad network does not always get its answer, and sends the same again.
-        let again = rand::random::<f64>() < options.fail_rate;
-        async move { client.submit(event, bundle, id, again).await }
-    });
+    let people: u64 = rand::random();
+    let submissions =
+        (0..options.records).zip(0..).zip(samples::ALL.iter().cycle()).map(|((n, nth), (event, bundle))| {
+            let id = format!("demo-{run}-{n:04}");
+            // Each about other people, so that none is held as a possible duplicate.
+            let declaration = samples::of_somebody_else(bundle, people.wrapping_add(nth));
+            // A client on a bad network does not always get its answer, and sends the same again.
+            let again = rand::random::<f64>() < options.fail_rate;
+            async move { client.submit(event, &declaration, id, again).await }
+        });
     let mut journeys = Vec::with_capacity(options.records);
     let mut answers = stream::iter(submissions).buffered(AT_ONCE);
     while let Some(journey) = answers.next().await {

@@ -13,11 +13,15 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::commands::{CommandError, RecordView};
+use super::duplicates::{self, PossibleDuplicate, searched};
 use super::model::Status;
 use super::store::find::{self, Ask};
 use super::store::record::Row;
 
 pub use super::store::find::COUNTED;
+
+/// As many records as are looked at of all whose people have a name.
+pub const NAMESAKES: i64 = 1000;
 
 /// What is looked for: all of it has to fit.
 #[derive(Clone, Debug, Default)]
@@ -34,7 +38,7 @@ pub struct Filter {
     pub tracking_id: Option<String>,
     /// This registration number.
     pub registration_number: Option<String>,
-    /// A tracking id or a registration number.
+    /// A tracking id, a registration number, or words of the names of the people that a record is about.
     pub q: Option<String>,
     /// This record and no other.
     pub record_id: Option<Uuid>,
@@ -114,7 +118,10 @@ pub async fn page(
     let more = rows.len() > limit;
     rows.truncate(limit);
     let next = rows.last().filter(|_| more).map(|row| (row.created_at, row.id));
-    Ok(Page { records: rows.iter().map(Found::from).collect(), next })
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let mut resembled = duplicates::of_records(conn, &ids).await?;
+    let found = rows.iter().map(|row| Found::of(row, resembled.remove(&row.id).unwrap_or_default()));
+    Ok(Page { records: found.collect(), next })
 }
 
 /// How many records of each status there are.
@@ -139,15 +146,23 @@ pub async fn counts(conn: &mut PgConnection, filter: &Filter) -> Result<Counts, 
     Ok(counts)
 }
 
-/// The records that are named, as far as the rest of the filter fits. No more than a handful, so the rest is judged here.
-///
-/// The place for names of people: their candidates are read like those of a tracking id.
+/// The records that are named, as far as the rest of the filter fits, the oldest first. A handful by an id or a number; of
+/// those whose people have the name, the newest [`NAMESAKES`]. So the rest is judged here.
 async fn by_name(conn: &mut PgConnection, filter: &Filter) -> Result<Vec<Row>, CommandError> {
     let upper = filter.q.as_ref().map(|q| q.to_uppercase());
     let tracking_id = filter.tracking_id.as_deref().or(upper.as_deref());
     let number = filter.registration_number.as_deref().or(filter.q.as_deref());
+    let mut rows = find::named(conn, tracking_id, number, filter.record_id).await?;
+    rows.retain(|row| filter.q.as_deref().is_none_or(|q| is_called(row, q)));
+    let trigrams = filter.q.as_deref().map(searched).unwrap_or_default();
+    if !trigrams.is_empty() {
+        let namesakes = find::of_people(conn, &trigrams, &Ask { limit: NAMESAKES, ..filter.ask() }).await?;
+        rows.extend(namesakes);
+        rows.sort_unstable_by_key(|row| (row.created_at, row.id));
+        rows.dedup_by_key(|row| row.id);
+    }
     let mut found = Vec::new();
-    for row in find::named(conn, tracking_id, number, filter.record_id).await? {
+    for row in rows {
         let waited = match (filter.waiting, row.awaiting_action_id) {
             (None, _) => true,
             (Some(_), None) => false,
@@ -177,7 +192,7 @@ impl Filter {
         }
     }
 
-    /// Everything but the wait.
+    /// Everything but the wait and `q`.
     fn fits(&self, row: &Row) -> bool {
         let number = row.registration_number.as_deref();
         self.events.contains(&row.event)
@@ -185,9 +200,12 @@ impl Filter {
             && self.created_by.as_ref().is_none_or(|by| *by == row.created_by)
             && self.tracking_id.as_ref().is_none_or(|id| *id == row.tracking_id)
             && self.registration_number.as_deref().is_none_or(|n| Some(n) == number)
-            && self.q.as_deref().is_none_or(|q| row.tracking_id.eq_ignore_ascii_case(q) || Some(q) == number)
             && self.record_id.is_none_or(|id| id == row.id)
     }
+}
+
+fn is_called(row: &Row, q: &str) -> bool {
+    row.tracking_id.eq_ignore_ascii_case(q) || row.registration_number.as_deref() == Some(q)
 }
 
 fn precedes(at: Position, row: &Row, order: Order) -> bool {
@@ -198,10 +216,10 @@ fn precedes(at: Position, row: &Row, order: Order) -> bool {
     }
 }
 
-impl From<&Row> for Found {
-    fn from(row: &Row) -> Self {
+impl Found {
+    fn of(row: &Row, possible_duplicates: Vec<PossibleDuplicate>) -> Self {
         Self {
-            record: row.into(),
+            record: RecordView::of(row, possible_duplicates),
             created_at: row.created_at,
             updated_at: row.updated_at,
             created_by: row.created_by.clone(),

@@ -16,16 +16,19 @@
 //! does not come is asked for again ([`commands::redeliver`]). [`model::transition`] alone says what may happen. Whatever moves
 //! leaves a hint ([`changes`]) for who waits to hear what became of it ([`progress`]).
 //!
+//! A record that resembles another one stops at `declared` until somebody says that it is no duplicate ([`duplicates`]).
+//!
 //! Promises: a transaction id is done once, whoever repeats it (P2); a requested registration is decided once,
 //! first verdict wins; a registration number names one record and never changes; what is written here and what is
 //! queued for it is one transaction, which the caller opens and commits.
 //! Not promised: that anything has been delivered when a command returns.
 //!
-//! Locks are taken in the order `client_transaction`, `record`, `outbox_message`.
+//! Locks are taken in the order `client_transaction`, `record`, `record_duplicate`, `outbox_message`.
 
 pub mod attachments;
 pub mod changes;
 pub mod commands;
+pub mod duplicates;
 pub mod effects;
 pub mod fhir;
 pub mod find;

@@ -1,7 +1,7 @@
 //! What transactions are now: in a few words for many, and in full.
 //!
 //! Settled: no delivery of the transaction is unfinished – one that is dead is – and its record does not await the
-//! country's verdict. Each answer is of one moment: it is one statement.
+//! country's verdict. What a record resembles is read after it.
 
 use std::collections::HashMap;
 
@@ -10,6 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::commands::TransactionView;
+use super::duplicates;
 use super::model::Status;
 use super::store::transaction;
 
@@ -67,6 +68,11 @@ pub async fn views(conn: &mut PgConnection, ids: &[&str]) -> sqlx::Result<HashMa
         if let Some(delivery) = delivery {
             owned.view.add(delivery);
         }
+    }
+    let records: Vec<Uuid> = found.values().map(|owned| owned.view.record.id).collect();
+    let resembled = duplicates::of_records(conn, &records).await?;
+    for owned in found.values_mut() {
+        owned.view.record.possible_duplicates = resembled.get(&owned.view.record.id).cloned().unwrap_or_default();
     }
     Ok(found)
 }

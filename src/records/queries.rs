@@ -1,5 +1,7 @@
 //! What may be read of records.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
@@ -9,6 +11,7 @@ use uuid::Uuid;
 
 use super::attachments::hex;
 use super::commands::{CommandError, RecordView};
+use super::duplicates::{self, FoundDuplicate};
 use super::model::{ActionKind, ActionStatus, Status};
 use super::store::{action, attachment, record, version};
 use crate::outbox::history::{self, Delivery};
@@ -30,9 +33,12 @@ pub struct Known {
 
 /// Reads a record.
 pub async fn record(conn: &mut PgConnection, id: Uuid) -> Result<Option<Known>, CommandError> {
-    let row = record::read(conn, id).await?;
-    Ok(row.map(|row| Known {
-        view: RecordView::from(&row),
+    let Some(row) = record::read(conn, id).await? else {
+        return Ok(None);
+    };
+    let duplicates = duplicates::of_record(conn, id).await?;
+    Ok(Some(Known {
+        view: RecordView::of(&row, duplicates),
         created_by: row.created_by,
         created_at: row.created_at,
         updated_at: row.updated_at,
@@ -129,6 +135,8 @@ pub struct HistoryEntry {
     #[schema(required = true)]
     #[serde(with = "time::serde::rfc3339::option")]
     pub callback_due_at: Option<OffsetDateTime>,
+    /// The records that it was found to resemble with this action, or after it and before the next.
+    pub possible_duplicates: Vec<FoundDuplicate>,
     /// Its messages, in order.
     pub deliveries: Vec<Delivery>,
 }
@@ -138,6 +146,7 @@ pub async fn record_history(conn: &mut PgConnection, record_id: Uuid) -> Result<
     let actions = action::of_record(conn, record_id).await?;
     let ids: Vec<Uuid> = actions.iter().map(|a| a.id).collect();
     let mut deliveries = history::of_actions(conn, &ids).await?;
+    let mut found = by_action(&actions, duplicates::history(conn, record_id).await?);
     let entries = actions.into_iter().map(|a| {
         let (mine, others) = deliveries.drain(..).partition(|d| d.action_id == a.id);
         deliveries = others;
@@ -154,10 +163,23 @@ pub async fn record_history(conn: &mut PgConnection, record_id: Uuid) -> Result<
             created_by: a.created_by,
             created_at: a.created_at,
             callback_due_at: a.callback_due_at,
+            possible_duplicates: found.remove(&a.id).unwrap_or_default(),
             deliveries: mine,
         }
     });
     Ok(entries.collect())
+}
+
+/// What was found, by the last action that had been done by then.
+fn by_action(actions: &[action::Row], found: Vec<FoundDuplicate>) -> HashMap<Uuid, Vec<FoundDuplicate>> {
+    let mut by_action: HashMap<Uuid, Vec<FoundDuplicate>> = HashMap::new();
+    for duplicate in found {
+        let before = actions.iter().rev().find(|a| a.created_at <= duplicate.found_at).or_else(|| actions.first());
+        if let Some(action) = before {
+            by_action.entry(action.id).or_default().push(duplicate);
+        }
+    }
+    by_action
 }
 
 /// What messages are rendered from.

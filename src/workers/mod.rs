@@ -7,6 +7,7 @@
 //! | heartbeat | every `heartbeat` | says that this worker lives, on a connection of its own |
 //! | [`rescuer`] | four times a `heartbeat` | takes back the leases of dead workers |
 //! | [`callbacks`] | every `callback_check` | sends registrations again whose callback is overdue |
+//! | [`duplicates`] | every `duplicate_check` | compares records that were accepted at the same moment |
 //! | [`housekeeping`] | every hour | makes the coming days' partitions, drops those past their retention, forgets silent workers |
 //!
 //! Promises: no transaction is open during an exchange (P9); what one destination does delays no other; a lease is
@@ -19,6 +20,7 @@ pub mod callbacks;
 mod deliver;
 pub mod delivery;
 pub mod dispatcher;
+pub mod duplicates;
 pub mod egress;
 mod heartbeat;
 pub mod housekeeping;
@@ -78,6 +80,8 @@ pub struct Settings {
     pub callback_deadline: Duration,
     /// How often overdue callbacks are looked for.
     pub callback_check: Duration,
+    /// How often records that were accepted at the same moment are compared.
+    pub duplicate_check: Duration,
     /// Days that finished messages and attempts are kept.
     pub retention_days: u16,
     /// Days that what moved is kept.
@@ -96,6 +100,7 @@ impl Default for Settings {
             max_rescues: 20,
             callback_deadline: Duration::from_hours(1),
             callback_check: Duration::from_secs(15),
+            duplicate_check: Duration::from_secs(30),
             retention_days: 90,
             changes_days: 14,
             listen: true,
@@ -151,6 +156,7 @@ pub async fn spawn_all(
     });
     tasks.spawn(rescuer::run(context.clone(), stop.soft.clone()));
     tasks.spawn(callbacks::run(context.clone(), stop.soft.clone()));
+    tasks.spawn(duplicates::run(context.clone(), stop.soft.clone()));
     tasks.spawn(housekeeping::run(context.clone(), stop.soft.clone()));
     Ok(())
 }

@@ -36,7 +36,7 @@ fn free_address() -> SocketAddr {
 
 fn configuration(sandbox: SocketAddr) -> PathBuf {
     let mut text = format!(
-        "[egress]\nallow = [\"127.0.0.0/8\"]\n[tokens]\nsigning_key_file = \"{}\"\n
+        "[duplicates]\nenabled = false\n[egress]\nallow = [\"127.0.0.0/8\"]\n[tokens]\nsigning_key_file = \"{}\"\n
          [workers]\nheartbeat_ms = 300\npoll_ms = 200\nmax_rescues = 1000\n",
         key_file().display()
     );

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::{CommandError, Outcome, reply};
 use crate::outbox::{Queued, complete, enqueue};
 use crate::records::changes;
+use crate::records::duplicates::{self, Resolution};
 use crate::records::effects::{self, EVENT_REGISTRATION, Origin};
 use crate::records::fhir::{Declaration, DeclarationError, Form, Stamp};
 use crate::records::model::{Status, Step, transition};
@@ -99,12 +100,16 @@ pub async fn decide(conn: &mut PgConnection, decision: &Decision) -> Result<Outc
     }
     let action_id = Uuid::now_v7();
     let step = apply(conn, decision, &request, &mut row, action_id).await?;
+    if step == Step::Refuse {
+        duplicates::resolve(conn, row.id, Resolution::Rejected, &decision.by).await?;
+    }
     // Before anything of the record is finished: locks are taken in the order of ids.
     enqueue::hold_predecessors(conn, row.id).await?;
     complete::finish_unleased(conn, request.id, EVENT_REGISTRATION).await?;
     let queued = send(conn, decision, &request, step, action_id).await?;
     changes::record_moved(conn, row.id).await?;
-    let reply = reply::accepted(&request.transaction_id, &row, queued)?;
+    let duplicates = duplicates::of_record(conn, row.id).await?;
+    let reply = reply::accepted(&request.transaction_id, &row, duplicates, queued)?;
     let saved = Saved { transaction_id: &key, reply: &reply, record_id: row.id, action_id };
     transactions::save(conn, &[saved]).await?;
     Ok(Outcome::Done(reply))

@@ -1,12 +1,12 @@
 //! The transaction resource: what a client is told, and what is replayed.
 
 use serde::Serialize;
-use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::CommandError;
 use crate::outbox::{MessageState, Queued};
+use crate::records::duplicates::PossibleDuplicate;
 use crate::records::model::Status;
 use crate::records::store::record::Row;
 use crate::transactions::Reply;
@@ -32,12 +32,12 @@ pub struct RecordView {
     #[schema(minimum = 1)]
     pub version: i32,
     /// Records that may register the same event.
-    #[schema(value_type = Vec<Object>)]
-    pub possible_duplicates: Vec<Box<RawValue>>,
+    pub possible_duplicates: Vec<PossibleDuplicate>,
 }
 
-impl From<&Row> for RecordView {
-    fn from(row: &Row) -> Self {
+impl RecordView {
+    /// A record and what it resembles.
+    pub(in crate::records) fn of(row: &Row, possible_duplicates: Vec<PossibleDuplicate>) -> Self {
         Self {
             id: row.id,
             tracking_id: row.tracking_id.clone(),
@@ -45,7 +45,7 @@ impl From<&Row> for RecordView {
             status: row.status,
             registration_number: row.registration_number.clone(),
             version: row.version,
-            possible_duplicates: Vec::new(),
+            possible_duplicates,
         }
     }
 }
@@ -107,8 +107,13 @@ impl TransactionView {
 }
 
 /// The reply to an accepted request: 202, with what was queued.
-pub(super) fn accepted(transaction_id: &str, row: &Row, queued: Vec<Queued>) -> Result<Reply, CommandError> {
+pub(super) fn accepted(
+    transaction_id: &str,
+    row: &Row,
+    duplicates: Vec<PossibleDuplicate>,
+    queued: Vec<Queued>,
+) -> Result<Reply, CommandError> {
     let deliveries = queued.into_iter().map(Into::into).collect();
-    let view = TransactionView::new(transaction_id.to_owned(), row.into(), deliveries);
+    let view = TransactionView::new(transaction_id.to_owned(), RecordView::of(row, duplicates), deliveries);
     Ok(Reply { status: 202, body: serde_json::to_string(&view)? })
 }

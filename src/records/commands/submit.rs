@@ -10,6 +10,7 @@ use super::redeliver::ask_later;
 use super::{CommandError, Initiator, Outcome, reply};
 use crate::outbox::enqueue;
 use crate::records::attachments::{self, Attachment, Owner};
+use crate::records::duplicates::{self, Keys, PossibleDuplicate};
 use crate::records::effects::{self, EVENT_REGISTRATION, Origin};
 use crate::records::fhir::{Declaration, Stamp};
 use crate::records::model::{self, Status, Step};
@@ -105,9 +106,11 @@ fn twin(this: &Submission, original: &Submission, outcome: Outcome) -> Outcome {
 /// A submission with everything that is decided about it.
 struct Draft<'a> {
     submission: &'a Submission,
+    declaration: Declaration<'a>,
     steps: Vec<Step>,
     actions: Vec<Uuid>,
     row: Row,
+    duplicates: Vec<PossibleDuplicate>,
 }
 
 impl<'a> Draft<'a> {
@@ -140,7 +143,8 @@ impl<'a> Draft<'a> {
             created_at: OffsetDateTime::UNIX_EPOCH,
             updated_at: OffsetDateTime::UNIX_EPOCH,
         };
-        Ok(Self { submission, steps, actions, row })
+        let declaration = Declaration::parse(&submission.declaration)?;
+        Ok(Self { submission, declaration, steps, actions, row, duplicates: Vec::new() })
     }
 
     fn last_action(&self) -> Uuid {
@@ -153,9 +157,8 @@ impl<'a> Draft<'a> {
     }
 
     fn stamped(&self) -> Result<String, CommandError> {
-        let declaration = Declaration::parse(&self.submission.declaration)?;
         let urls: Vec<String> =
-            self.submission.attachments.iter().take(declaration.inline().len()).map(Attachment::url).collect();
+            self.submission.attachments.iter().take(self.declaration.inline().len()).map(Attachment::url).collect();
         let stamp = Stamp {
             record_id: self.row.id,
             event: &self.row.event,
@@ -164,7 +167,20 @@ impl<'a> Draft<'a> {
             registration_number: None,
             identifiers: &[],
         };
-        Ok(declaration.stamped(&stamp, &urls)?)
+        Ok(self.declaration.stamped(&stamp, &urls)?)
+    }
+
+    /// Stops at `declared` what resembles other records. What is declared incompletely has no further to go.
+    fn hold(&mut self, duplicates: Vec<PossibleDuplicate>) {
+        self.duplicates = duplicates;
+        if self.submission.goal == Step::Notify {
+            return;
+        }
+        self.steps.truncate(1);
+        self.actions.truncate(1);
+        self.row.status = Status::Declared;
+        self.row.awaiting_action_id = None;
+        self.row.held_action = Some(self.submission.goal.appends().0);
     }
 }
 
@@ -173,6 +189,7 @@ async fn write(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<Vec<
         return Ok(Vec::new());
     }
     insert_records(conn, drafts).await?;
+    hold_duplicates(conn, drafts).await?;
     insert_versions(conn, drafts).await?;
     let owners: Vec<Owner<'_>> = drafts
         .iter()
@@ -189,7 +206,7 @@ async fn write(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<Vec<
         if !mine.iter().any(|q| q.kind == EVENT_REGISTRATION) {
             unasked.extend(d.row.awaiting_action_id);
         }
-        replies.push(reply::accepted(&d.submission.transaction_id, &d.row, mine)?);
+        replies.push(reply::accepted(&d.submission.transaction_id, &d.row, d.duplicates.clone(), mine)?);
     }
     ask_later(conn, &unasked).await?;
     change::append(conn, &drafts.iter().map(Draft::moved).collect::<Vec<_>>()).await?;
@@ -234,6 +251,24 @@ async fn insert_records(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Re
         }
     }
     Err(CommandError::NoTrackingId)
+}
+
+/// Looks for possible duplicates and holds those that have any, before anything else depends on how far they go.
+async fn hold_duplicates(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<(), CommandError> {
+    let keys: Vec<Keys> = drafts.iter().map(|d| Keys::of(&d.row.event, &d.declaration)).collect();
+    let written: Vec<_> = drafts.iter().zip(&keys).map(|(d, keys)| (d.row.id, d.row.event.as_str(), keys)).collect();
+    let mut found = duplicates::compare(conn, &written).await?;
+    let mut held = Vec::new();
+    for d in drafts {
+        if let Some(duplicates) = found.remove(&d.row.id) {
+            d.hold(duplicates);
+            held.extend(d.row.held_action.map(|action| (d.row.id, action)));
+        }
+    }
+    if !held.is_empty() {
+        record::hold(conn, &held).await?;
+    }
+    Ok(())
 }
 
 fn new_record(row: &Row) -> NewRecord<'_> {

@@ -11,6 +11,7 @@
 //! read has no `Debug` form, because it is personal data, and errors name places only.
 
 mod identify;
+mod person;
 mod shape;
 mod splice;
 #[cfg(test)]
@@ -22,7 +23,10 @@ use std::ops::Range;
 use serde_json::Value;
 use uuid::Uuid;
 
+pub use self::person::Person;
+
 use self::identify::{Identified, child_identifiers, new_task};
+use self::person::reference;
 use self::shape::{array, codings, object, says, string};
 use self::splice::{Array, Edits, Object, Piece};
 
@@ -246,7 +250,7 @@ impl<'t> Bundle<'t> {
         if first.kind != "Composition" {
             return Err(DeclarationError::FirstEntryNotComposition);
         }
-        let child_reference = child_reference(&first.resource);
+        let child_reference = reference(&first.resource, "child-details");
         let (mut tasks, mut child, mut inline) = (Vec::new(), None, Vec::new());
         for (index, piece) in entries {
             let entry = Entry::read(index, *piece)?;
@@ -284,12 +288,4 @@ impl<'t> Bundle<'t> {
         }
         Ok(())
     }
-}
-
-/// What the composition's section `child-details` refers to.
-fn child_reference<'t>(composition: &Object<'t>) -> Option<Cow<'t, str>> {
-    let mut sections = composition.objects("section").into_iter();
-    let is_child = |coding: &Object<'_>| says(coding, "code", "child-details");
-    let section = sections.find(|section| codings(section, "code").iter().any(is_child))?;
-    section.objects("entry").first()?.string("reference")
 }

@@ -94,6 +94,11 @@ impl<'t> Piece<'t> {
     pub(super) fn string(self) -> Option<Cow<'t, str>> {
         serde_json::from_str(self.text).ok().map(|Text(string)| string)
     }
+
+    /// `None` where the value is not a number; as it is spelled.
+    pub(super) fn number(self) -> Option<&'t str> {
+        self.text.starts_with(|c: char| c == '-' || c.is_ascii_digit()).then_some(self.text)
+    }
 }
 
 impl<'t> Object<'t> {

@@ -96,6 +96,15 @@ pub(crate) async fn requested(conn: &mut PgConnection, id: Uuid) -> sqlx::Result
     .await
 }
 
+/// Who began a record, and the scopes that they had then.
+pub(crate) async fn beginner(conn: &mut PgConnection, record_id: Uuid) -> sqlx::Result<Option<(String, Vec<String>)>> {
+    let first = sqlx::query!(
+        "select created_by, scopes from record_action where record_id = $1 order by ordinal limit 1",
+        record_id
+    );
+    Ok(first.fetch_optional(conn).await?.map(|a| (a.created_by, a.scopes)))
+}
+
 /// The newest requested action of a record.
 pub(crate) async fn newest_requested(conn: &mut PgConnection, record_id: Uuid) -> sqlx::Result<Option<Uuid>> {
     sqlx::query_scalar!(

@@ -247,6 +247,29 @@ pub(crate) async fn named(
     .await
 }
 
+/// The newest records whose people have all these trigrams in their names, at most `limit` of them.
+pub(crate) async fn of_people(conn: &mut PgConnection, trigrams: &[i32], ask: &Ask<'_>) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        select id, event, status as "status: Status", tracking_id, registration_number, version, awaiting_action_id,
+               held_action as "held_action: ActionKind", created_by, created_at, updated_at
+        from record
+        where id in (select m.record_id from record_match m where m.trigrams @> $1)
+          and event = any ($2) and status = any ($3) and ($4::text is null or created_by = $4)
+        order by created_at desc, id desc
+        limit $5
+        "#,
+        trigrams,
+        ask.events,
+        ask.statuses as &[Status],
+        ask.created_by,
+        ask.limit,
+    )
+    .fetch_all(conn)
+    .await
+}
+
 /// Whether a requested registration has waited this many seconds.
 pub(crate) async fn has_waited(conn: &mut PgConnection, action_id: Uuid, seconds: f64) -> sqlx::Result<bool> {
     sqlx::query_scalar!(

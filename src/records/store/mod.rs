@@ -3,7 +3,9 @@
 pub(super) mod action;
 pub(super) mod attachment;
 pub(super) mod change;
+pub(super) mod duplicate;
 pub(super) mod find;
 pub(super) mod record;
+pub(super) mod record_match;
 pub(super) mod transaction;
 pub(super) mod version;

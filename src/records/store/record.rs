@@ -77,6 +77,50 @@ pub(crate) async fn lock(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Opti
     .await
 }
 
+/// Locks records in the order of their ids, and reads them.
+pub(crate) async fn lock_all(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<Vec<Row>> {
+    sqlx::query_as!(
+        Row,
+        r#"
+        select id, event, status as "status: Status", tracking_id, registration_number, version, awaiting_action_id,
+               held_action as "held_action: ActionKind", created_by, created_at, updated_at
+        from record where id = any ($1) order by id for no key update
+        "#,
+        ids
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// Stops records at `declared`, each with the action that is held back. They are locked by the caller, or its own.
+pub(crate) async fn hold(conn: &mut PgConnection, held: &[(Uuid, ActionKind)]) -> sqlx::Result<()> {
+    let ids: Vec<Uuid> = held.iter().map(|(id, _)| *id).collect();
+    let actions: Vec<ActionKind> = held.iter().map(|(_, action)| *action).collect();
+    sqlx::query!(
+        r#"
+        update record r
+        set status = 'declared', awaiting_action_id = null, held_action = h.action, updated_at = now()
+        from unnest($1::uuid[], $2::record_action_kind[]) as h (id, action)
+        where r.id = h.id
+        "#,
+        &ids,
+        &actions as &[ActionKind],
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Whether one of these records is not held.
+pub(crate) async fn any_not_held(conn: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from record where id = any ($1) and held_action is null) as "any!""#,
+        ids
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// Reads a record.
 pub(crate) async fn read(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Row>> {
     sqlx::query_as!(

@@ -54,7 +54,7 @@ pub(crate) struct Row {
 }
 
 impl Row {
-    /// Who sent it, its record, and the delivery.
+    /// Who sent it, its record without what it resembles, and the delivery.
     pub(crate) fn split(self) -> (String, RecordView, Option<DeliveryView>) {
         let row = record::Row {
             id: self.id,
@@ -73,7 +73,7 @@ impl Row {
             (Some(destination), Some(kind), Some(state)) => Some(DeliveryView { destination, kind, state }),
             _ => None,
         };
-        (self.principal_id, RecordView::from(&row), delivery)
+        (self.principal_id, RecordView::of(&row, Vec::new()), delivery)
     }
 }
 

@@ -78,7 +78,7 @@ pub(crate) struct TestApp {
 pub(crate) fn settings(url: String, peers: &str) -> Settings {
     let key_file = key_file();
     let mut text = format!(
-        "listen = \"127.0.0.1:0\"\ninternal_addr = \"127.0.0.1:0\"\nconnections = 8\nstop_seconds = 5\n[egress]\nallow = [\"127.0.0.0/8\"]\n[tokens]\nsigning_key_file = \"{}\"\n",
+        "listen = \"127.0.0.1:0\"\ninternal_addr = \"127.0.0.1:0\"\nconnections = 8\nstop_seconds = 5\n[duplicates]\nenabled = false\n[egress]\nallow = [\"127.0.0.0/8\"]\n[tokens]\nsigning_key_file = \"{}\"\n",
         key_file.display()
     );
     for (name, effect, format) in [

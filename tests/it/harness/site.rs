@@ -34,7 +34,7 @@ impl Site {
         let mut text = format!("stop_seconds = 1\n{settings}\n");
         writeln!(
             text,
-            "[egress]\nallow = [\"127.0.0.0/8\"]\n[tokens]\nsigning_key_file = \"{}\"",
+            "[duplicates]\nenabled = false\n[egress]\nallow = [\"127.0.0.0/8\"]\n[tokens]\nsigning_key_file = \"{}\"",
             super::key_file().display()
         )
         .unwrap();
