@@ -18,6 +18,7 @@ mod credentials;
 mod delivery;
 mod demo;
 mod edge;
+mod duplicates;
 mod egress;
 mod events;
 mod finding;

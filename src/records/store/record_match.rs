@@ -103,7 +103,7 @@ pub(crate) async fn candidates(conn: &mut PgConnection, ids: &[Uuid], rules: &Ru
         r#"
         select asked.event, asked.record_id as asked, asked.day as asked_day, asked.subject::text as asked_subject,
                asked.mother::text as asked_mother, asked.identifiers as asked_identifiers, other.record_id as other,
-               record.tracking_id, other.day, other.subject::text, other.mother::text, other.identifiers
+               other.tracking_id, other.day, other.subject::text, other.mother::text, other.identifiers
         from unnest($1::uuid[]) as id
         join record_match asked on asked.record_id = id and asked.counts
         cross join lateral (
@@ -122,8 +122,12 @@ pub(crate) async fn candidates(conn: &mut PgConnection, ids: &[Uuid], rules: &Ru
              order by same.record_id
              limit $4)
         ) found
-        join record_match other on other.record_id = found.record_id
-        join record on record.id = found.record_id
+        cross join lateral (
+            select m.record_id, m.day, m.subject, m.mother, m.identifiers, r.tracking_id
+            from record_match m join record r on r.id = m.record_id
+            where m.record_id = found.record_id
+            limit 1
+        ) other
         order by asked.record_id, other.record_id
         "#,
         ids,
