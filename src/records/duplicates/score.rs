@@ -7,13 +7,12 @@
 //! |---|---|---|---|
 //! | name | 0.40, the child's | 0.25, the deceased's | the share of trigrams in common |
 //! | mother's name | 0.25 | | the same |
-//! | day | 0.20 | 0.40 | 1 on the same day, falling to 0 just past `days` |
+//! | day | 0.20 | 0.40 | 1 on the same day, falling towards ½ |
 //! | identifiers | 0.15, the mother's | 0.35, the deceased's | 1 if one is in common |
 //!
 //! Before that there are conditions, so that siblings and namesakes are not compared at all: the days are both known and
 //! at most `days` apart, and the names are alike by `name_similarity` (the mothers', where a child has none yet). For a birth
-//! a common identifier makes up for an unknown day. One dies once: for a death it makes up for everything, and the day counts
-//! no less than one that is unknown.
+//! a common identifier makes up for an unknown day; for a death, since one dies once, for everything.
 //!
 //! Promises: symmetric, and a function of the two and the rules alone, so it does not matter which one came first.
 
@@ -52,7 +51,7 @@ pub struct Rules {
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { enabled: true, days: 5, name_similarity: 0.5, threshold: 0.75, max_candidates: 20 }
+        Self { enabled: true, days: 3, name_similarity: 0.5, threshold: 0.75, max_candidates: 20 }
     }
 }
 
@@ -73,9 +72,8 @@ pub(super) fn score(event: &str, a: &Face, b: &Face, rules: &Rules) -> Option<f6
         "death" => DEATH,
         _ => return None,
     };
-    let dies_once = event == "death";
     let shared = a.identifiers.iter().any(|id| b.identifiers.contains(id));
-    if !(is_compared(a, b, shared, rules) || (dies_once && shared)) {
+    if !(is_compared(a, b, shared, rules) || (event == "death" && shared)) {
         return None;
     }
     let identifiers = match (shared, a.identifiers.is_empty() || b.identifiers.is_empty()) {
@@ -83,11 +81,9 @@ pub(super) fn score(event: &str, a: &Face, b: &Face, rules: &Rules) -> Option<f6
         (false, true) => 0.5,
         (false, false) => 0.0,
     };
-    let day = days_apart(a, b).map_or(0.5, |apart| closeness(apart, rules.days));
-    let day = if dies_once && shared { day.max(0.5) } else { day };
     let sum = weights.subject * name(a.subject, b.subject)
         + weights.mother * name(a.mother, b.mother)
-        + weights.day * day
+        + weights.day * days_apart(a, b).map_or(0.5, |apart| closeness(apart, rules.days))
         + weights.identifiers * identifiers;
     let score = (sum * 1000.0).round() / 1000.0;
     (score >= rules.threshold).then_some(score)
@@ -116,7 +112,7 @@ fn days_apart(a: &Face, b: &Face) -> Option<i64> {
 
 #[expect(clippy::cast_precision_loss, reason = "days that are few, or too many to matter")]
 fn closeness(apart: i64, days: i32) -> f64 {
-    (1.0 - apart as f64 / (f64::from(days) + 1.0)).max(0.0)
+    (1.0 - apart as f64 / (2.0 * (f64::from(days) + 1.0))).max(0.5)
 }
 
 #[cfg(test)]
@@ -199,7 +195,7 @@ mod tests {
         fn a_score_is_symmetric_between_0_and_1_and_the_same_each_time(
             a in any_face(), b in any_face(), death in any::<bool>(), threshold in 0.0..1.0f64, days in 0..10i32,
         ) {
-            let rules = Rules { threshold, days, ..Rules::default() };
+            let rules = Rules { days, threshold, ..Rules::default() };
             let event = if death { "death" } else { "birth" };
             let one = score(event, &a, &b, &rules);
             prop_assert_eq!(one.map(f64::to_bits), score(event, &b, &a, &rules).map(f64::to_bits));

@@ -157,7 +157,8 @@ mod tests {
         #[test]
         fn bits_come_back_from_the_database_as_they_went(name in "[a-z ]{1,40}") {
             if let Some(bits) = Bits::of(&name) {
-                let digits: String = bits.hex().chars().map(|c| format!("{:04b}", c.to_digit(16).unwrap())).collect();
+                let four = |c: char| (0..4).rev().map(move |at| if c.to_digit(16).unwrap() >> at & 1 == 1 { '1' } else { '0' });
+                let digits: String = bits.hex().chars().flat_map(four).collect();
                 prop_assert!(Bits::read(&digits) == Some(bits));
             }
         }

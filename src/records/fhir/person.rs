@@ -99,7 +99,7 @@ fn flat(root: &Object<'_>, role: &str) -> Option<Person> {
             Some(parts) => joined(|part| parts.get(part)),
             None => piece.string().map(Cow::into_owned).unwrap_or_default(),
         },
-        None => joined(&field),
+        None => joined(field),
     };
     let died = first(&["dateOfDeath", "deathDate"]);
     let died = died.or_else(|| root.string("eventDetails.date").filter(|_| role == "deceased").map(Cow::into_owned));

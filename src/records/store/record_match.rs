@@ -98,6 +98,8 @@ pub(crate) struct Candidate {
 
 /// The records that each of these is to be compared with: those of the days around with a name that is alike, found in
 /// an index alone, and those that share an identifier. Never itself.
+///
+/// `offset 0` keeps the planner from walking through all records in the order of their ids until enough are found.
 pub(crate) async fn candidates(conn: &mut PgConnection, ids: &[Uuid], rules: &Rules) -> sqlx::Result<Vec<Candidate>> {
     let rows = sqlx::query!(
         r#"
@@ -117,8 +119,10 @@ pub(crate) async fn candidates(conn: &mut PgConnection, ids: &[Uuid], rules: &Ru
              order by bit_count(asked.subject & near.subject)::real / bit_count(asked.subject | near.subject) desc nulls last, near.record_id
              limit $4)
             union
-            (select same.record_id from record_match same
-             where same.counts and same.event = asked.event and same.identifiers && asked.identifiers and same.record_id <> asked.record_id
+            (select same.record_id
+             from (select m.record_id from record_match m
+                   where m.counts and m.event = asked.event and m.identifiers && asked.identifiers and m.record_id <> asked.record_id
+                   offset 0) same
              order by same.record_id
              limit $4)
         ) found

@@ -1,6 +1,7 @@
 //! What is found: the same whichever came first, in any script, by the rules of the settings.
 
 use crvs_outbox::records::commands::{self, Outcome};
+use crvs_outbox::records::duplicates::Rules;
 use crvs_outbox::records::model::Step;
 use serde_json::{Value, json};
 
@@ -113,6 +114,8 @@ async fn deaths_are_compared_and_marriages_are_not() {
     app.done_with_leftovers().await;
 }
 
+type Change = Box<dyn FnOnce(&mut Rules) + Send>;
+
 async fn second_is_held(app: &TestApp, second: &Value) -> usize {
     submit(app, "draft-0001", "register", &child("Liseli Wanjala", "Thandeka Wanjala", 20)).await;
     let record = submit(app, "draft-0002", "register", second).await;
@@ -124,7 +127,6 @@ async fn second_is_held(app: &TestApp, second: &Value) -> usize {
 async fn the_rules_are_those_of_the_settings() {
     let alike = child("Lisely Wanjala", "Thandeka Wanjala", 20);
     let later = child("Liseli Wanjala", "Thandeka Wanjala", 23);
-    type Change = Box<dyn FnOnce(&mut crvs_outbox::records::duplicates::Rules) + Send>;
     let table: [(Change, &Value, usize); 6] = [
         (Box::new(|_| {}), &alike, 1),
         (Box::new(|r| r.threshold = 0.95), &alike, 0),

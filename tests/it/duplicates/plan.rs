@@ -22,8 +22,7 @@ fn number(name: &str, usual: u32) -> u32 {
 /// Births in the order of their days, more or less, as they come in: names of a few thousand words, some of them common.
 async fn fill(conn: &mut PgConnection, rows: u32, days: u32) {
     sqlx::raw_sql(AssertSqlSafe(format!(
-        "set synchronous_commit = off;
-         create temporary table word as
+        "create temporary table word as
          select w.n, w.text, bit_or(set_bit(repeat('0', 256)::bit(256), get_byte(decode(md5(substr(w.framed, at, 3)), 'hex'), 0), 1)) as bits
          from (select n, text, '  ' || text || ' ' as framed
                from (select n, (select string_agg(s, '' order by md5(s || n || 'o')) from (
@@ -68,7 +67,7 @@ async fn explained(conn: &mut PgConnection) -> (String, f64) {
             .fetch_one(&mut *conn)
             .await
             .unwrap();
-    let explain = format!("explain (analyze, buffers, format json) execute looking ('{{{one}}}', 5, 0.5, 200)");
+    let explain = format!("explain (analyze, buffers, format json) execute looking ('{{{one}}}', 3, 0.5, 200)");
     let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *conn).await.unwrap();
     let text: String = sqlx::Row::get_unchecked(&rows[0], 0);
     let plan: Value = serde_json::from_str(&text).unwrap();
