@@ -11,6 +11,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Pair, PossibleDuplicate, Rules, open, pairs, resembling};
+use crate::records::changes;
 use crate::records::model::{ActionKind, Status};
 use crate::records::store::record::{self, Row};
 use crate::records::store::{duplicate, record_match};
@@ -79,6 +80,9 @@ async fn write_down(conn: &mut PgConnection, new: &[Pair], rules: &Rules) -> sql
     let stops: Vec<(Uuid, ActionKind)> = held.iter().map(|id| (*id, ActionKind::Declare)).collect();
     if !stops.is_empty() {
         record::hold(conn, &stops).await?;
+    }
+    for id in rows.keys().filter(|id| new.iter().any(|p| [p.a, p.b].contains(id))) {
+        changes::record_moved(conn, *id).await?;
     }
     Ok((new.len(), held.len()))
 }
