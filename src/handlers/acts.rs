@@ -15,7 +15,7 @@ use super::problem::{Kind, Problem};
 use super::records::accepted;
 use super::{AppState, transact};
 use crate::auth::{Principal, Right};
-use crate::records::commands::{Access, Act};
+use crate::records::commands::{Access, Act, is_reason};
 use crate::records::effects;
 use crate::records::model::Step;
 use crate::records::queries;
@@ -144,8 +144,8 @@ fn check_members(step: Step, body: &ActBody<'_>) -> Result<(), Problem> {
     if !declares && (body.declaration.is_some() || !body.attachments.is_empty()) {
         return wrong("this action takes no declaration and no attachments");
     }
-    if step == Step::Reject && body.reason.as_ref().is_none_or(|r| r.trim().is_empty()) {
-        return wrong("a rejection needs a reason");
+    if step == Step::Reject && !body.reason.as_deref().is_some_and(is_reason) {
+        return wrong("a rejection needs a reason of 1 to 10000 characters");
     }
     if !explains && body.reason.is_some() {
         return wrong("this action takes no reason");

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::harness::{Process, Site, python, record_token, user_token};
+use crate::harness::{Process, Site, python, record_token, token_of, user_token};
 
 /// How many cases at least; the tests run a few, the same ones each time.
 fn cases() -> Option<u32> {
@@ -20,6 +20,18 @@ fn folder() -> PathBuf {
     let folder = std::env::temp_dir().join(format!("crvs-outbox-schemathesis-{}", Uuid::new_v4()));
     std::fs::create_dir(&folder).unwrap();
     folder
+}
+
+/// The users, in the form of Web Fuzzing Commons; returns the file.
+fn users(folder: &Path) -> PathBuf {
+    let user = |name: &str, token: String| {
+        let header = json!({ "name": "Authorization", "value": format!("Bearer {token}") });
+        json!({ "name": name, "fixedHeaders": [header] })
+    };
+    let users = [user("registrar", user_token()), user("neighbour", token_of("neighbour"))];
+    let file = folder.join("users.json");
+    std::fs::write(&file, json!({ "auth": users }).to_string()).unwrap();
+    file
 }
 
 /// What the country needs to confirm a registration: the record and its token.
@@ -42,7 +54,7 @@ fn run(base: &str, (record, token): &(Uuid, String), folder: &Path) -> Output {
         None => command.args(["--max-examples", "3", "--generation-deterministic"]),
     };
     command.current_dir(folder).env("PYTHONPATH", interop).env("PYTHONDONTWRITEBYTECODE", "1");
-    command.env("CRVS_TOKEN", user_token()).env("CRVS_RECORD_TOKEN", token).env("CRVS_RECORD_ID", record.to_string());
+    command.env("CRVS_USERS", users(folder)).env("CRVS_RECORD_TOKEN", token).env("CRVS_RECORD_ID", record.to_string());
     command.output().unwrap()
 }
 

@@ -59,7 +59,11 @@ pub(in crate::handlers) struct Rejection {
     #[schema(pattern = "^[A-Za-z0-9._:-]{8,128}$")]
     transaction_id: Option<String>,
     /// Why; not only white space.
-    #[schema(min_length = 1, max_length = 10_000, pattern = r"^[^\x00]*[^\s\x00][^\x00]*$")]
+    #[schema(
+        min_length = 1,
+        max_length = 10_000,
+        pattern = r"^[^\x00]*[^\x00\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00]*$"
+    )]
     reason: String,
     /// Free text, kept with the action.
     #[schema(pattern = r"^[^\x00]*$")]

@@ -34,7 +34,12 @@ pub(crate) fn record_token(record_id: Uuid, action_id: Uuid) -> String {
 
 /// A registrar's token for any service of this process.
 pub(crate) fn user_token() -> String {
-    minter().for_user("registrar", &["register".to_owned()], GATEWAY, Duration::from_hours(1)).unwrap()
+    token_of("registrar")
+}
+
+/// The token of a registrar of this name, for any service of this process.
+pub(crate) fn token_of(name: &str) -> String {
+    minter().for_user(name, &["register".to_owned()], GATEWAY, Duration::from_hours(1)).unwrap()
 }
 
 /// A token of ours that was good an hour ago.
