@@ -18,9 +18,10 @@ use axum::Router;
 use axum::body::Bytes;
 use hyper::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::server::conn::{http1, http2};
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulConnection;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -58,7 +59,7 @@ pub async fn run(
 ) {
     let permits = Arc::new(Semaphore::new(settings.connections.min(Semaphore::MAX_PERMITS)));
     let tasks = TaskTracker::new();
-    let server = Server { router, settings, builder: Arc::new(builder(&settings)), soft, hard };
+    let server = Server { router, settings, soft, hard };
     loop {
         let accepted = tokio::select! {
             () = server.soft.cancelled() => break,
@@ -92,12 +93,16 @@ async fn refused(error: &io::Error) {
     }
 }
 
-fn builder(settings: &Settings) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn http1(settings: &Settings) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     // Idle connections and slow headers are cut by `Activity`, which knows both protocols: no timer here.
-    builder.http1().max_buf_size(settings.head_max.max(8192)).header_read_timeout(None);
+    builder.max_buf_size(settings.head_max.max(8192)).header_read_timeout(None);
     builder
-        .http2()
+}
+
+fn http2(settings: &Settings) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
         .timer(TokioTimer::new())
         .max_header_list_size(u32::try_from(settings.head_max).unwrap_or(u32::MAX))
         .max_concurrent_streams(STREAMS)
@@ -105,11 +110,18 @@ fn builder(settings: &Settings) -> Builder<TokioExecutor> {
     builder
 }
 
+/// Whether the first bytes are those of HTTP/2 (RFC 9113 §3.4), without taking them. hyper-util's own detection takes
+/// them, and a buffer that begins with a few bytes is twice as large as it need be, for as long as the connection lives.
+async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0";
+    let mut first = [0; PREFACE.len()];
+    Ok(stream.peek(&mut first).await? == PREFACE.len() && first == PREFACE)
+}
+
 #[derive(Clone)]
 struct Server {
     router: Router,
     settings: Settings,
-    builder: Arc<Builder<TokioExecutor>>,
     soft: CancellationToken,
     hard: CancellationToken,
 }
@@ -118,20 +130,40 @@ impl Server {
     async fn connection(self, stream: TcpStream, permit: OwnedSemaphorePermit) {
         let activity = Arc::new(Activity::new());
         let stream = Stream { tcp: stream, stall: self.settings.stall, stalled: None, activity: Arc::clone(&activity) };
-        let (router, counted) = (TowerToHyperService::new(self.router), Arc::clone(&activity));
+        let (router, counted) = (TowerToHyperService::new(self.router.clone()), Arc::clone(&activity));
         let service = service_fn(move |request: Request<Incoming>| {
             let open = Open::begin(&counted);
             let answer = router.call(request);
             async move { Ok::<_, std::convert::Infallible>(answer.await?.map(|body| Counted { body, _open: open })) }
         });
-        let mut connection = std::pin::pin!(self.builder.serve_connection(TokioIo::new(stream), service));
+        let is_http2 = tokio::select! {
+            is = speaks_http2(&stream.tcp) => is.unwrap_or_default(),
+            () = activity.idle(self.settings.idle) => return,
+            () = self.soft.cancelled() => return,
+        };
+        let (settings, stream) = (self.settings, TokioIo::new(stream));
+        if is_http2 {
+            self.drive(http2(&settings).serve_connection(stream, service), &activity).await;
+        } else {
+            self.drive(http1(&settings).serve_connection(stream, service), &activity).await;
+        }
+        drop(permit);
+    }
+
+    /// Lets a connection do its work until it ends, is idle for too long, or has to.
+    async fn drive<C>(&self, connection: C, activity: &Activity)
+    where
+        C: GracefulConnection,
+        C::Error: std::error::Error,
+    {
+        let mut connection = std::pin::pin!(connection);
         let mut idle = std::pin::pin!(activity.idle(self.settings.idle));
         let mut stopping = false;
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
                     if let Err(error) = ended {
-                        tracing::debug!(error, "a connection ended early");
+                        tracing::debug!(%error, "a connection ended early");
                     }
                     break;
                 }
@@ -143,7 +175,6 @@ impl Server {
                 }
             }
         }
-        drop(permit);
     }
 }
 

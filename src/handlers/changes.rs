@@ -69,11 +69,11 @@ pub(super) async fn read(
     let asked = Asked::of(&uri, headers.get("last-event-id").filter(|_| streams))?;
     drop((uri, headers));
     if streams {
-        return events::stream(state, principal, asked).await;
+        return Box::pin(events::stream(state, principal, asked)).await;
     }
     let Some(cursor) = asked.cursor else {
-        let mut conn = state.db.acquire().await?;
-        return Ok(answer(&[], &changes::now(&mut conn).await?, false));
+        let mut conn = Box::pin(state.db.acquire()).await?;
+        return Ok(answer(&[], &Box::pin(changes::now(&mut conn)).await?, false));
     };
     if asked.wait.is_zero() {
         let page = page(&state, &principal, &cursor, asked.limit).await?;
@@ -108,10 +108,14 @@ async fn wait(
     }
 }
 
+/// On the heap: whoever waits holds no room for it while they do.
 pub(super) async fn page(state: &AppState, principal: &str, cursor: &Cursor, limit: u16) -> Result<Page, Problem> {
-    let _turn = state.waiting.turn().await?;
-    let mut conn = state.db.acquire().await?;
-    Ok(changes::page(&mut conn, principal, cursor, limit, state.waiting.settings().kept).await?)
+    let page = async {
+        let _turn = state.waiting.turn().await?;
+        let mut conn = state.db.acquire().await?;
+        Ok(changes::page(&mut conn, principal, cursor, limit, state.waiting.settings().kept).await?)
+    };
+    Box::pin(page).await
 }
 
 pub(super) fn shared(changes: Vec<ChangeView>) -> Vec<Arc<ChangeView>> {

@@ -25,7 +25,7 @@ impl FromRequestParts<AppState> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         let token = bearer(&parts.headers)?;
-        let principal = state.verifier.verify(token).await?;
+        let principal = Box::pin(state.verifier.verify(token)).await?;
         if let Some(exchange) = parts.extensions.get::<Exchange>() {
             exchange.admit(&principal)?;
         }

@@ -91,7 +91,7 @@ async fn held(app: &TestApp, record: &Value) -> Option<String> {
 fn submission(id: &str, goal: Step, declaration: &Value) -> Submission {
     Submission {
         transaction_id: id.to_owned(),
-        fingerprint: [7; 32],
+        fingerprint: [7; 32].into(),
         initiator: Initiator { id: "registrar".to_owned(), scopes: vec!["register".to_owned()] },
         traceparent: None,
         event: "birth".to_owned(),
