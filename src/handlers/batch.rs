@@ -13,44 +13,65 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
 use super::body::{self, Object};
 use super::extract::{Caller, is_transaction_id, item_transaction_id};
+use super::openapi::problems::{BatchProblems, ProblemBody};
+use super::openapi::shapes::BatchItem;
+use super::openapi::tags;
 use super::problem::{Kind, Problem};
 use super::records::read_submission;
 use super::{AppState, transact};
 use crate::records::changes;
-use crate::records::commands::{Outcome, Submission};
+use crate::records::commands::{Outcome, Submission, TransactionView};
 
 /// The most items of one request.
 const MAX: usize = 500;
 
-#[derive(Deserialize)]
+/// Submissions, each by itself.
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Batch)]
 struct BatchBody<'t> {
+    /// What `POST /records` takes, each with its transaction id.
+    #[schema(value_type = Vec<BatchItem>, min_items = 1, max_items = 500)]
     #[serde(borrow)]
     items: Vec<&'t RawValue>,
 }
 
 /// One item's result: `body` or `problem`.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = BatchResult)]
 struct ItemResult {
+    /// Null where none could be read.
+    #[schema(required = true)]
     transaction_id: Option<String>,
+    /// What the item would have been answered with alone.
+    #[schema(minimum = 200, maximum = 599)]
     status: u16,
+    /// Whether it was accepted before.
+    #[schema(value_type = bool, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     replayed: Option<bool>,
+    #[schema(value_type = TransactionView, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<Box<RawValue>>,
+    #[schema(value_type = ProblemBody, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<serde_json::Value>,
     /// What the header `Retry-After` would say.
+    #[schema(value_type = u32, required = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u32>,
 }
 
-#[derive(Serialize)]
+/// What became of a batch.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BatchAnswer)]
 struct Answer {
+    /// In the order sent.
     items: Vec<ItemResult>,
     /// Where the caller's feed of changes stood before anything of the batch was written.
     cursor: String,
@@ -62,7 +83,21 @@ enum Item {
     Bad(ItemResult),
 }
 
-/// Accepts what is acceptable of a list.
+/// Declare many events
+///
+/// Always 207 with a result per item, in the order sent: what `POST /records` would have answered, or its problem. A bad
+/// item harms no other. Sent again, in whole or in part, it replays.
+#[utoipa::path(
+    post, path = "/records/batch", operation_id = "submitRecords", tag = tags::RECORDS,
+    params(Caller), request_body = BatchBody<'static>,
+    responses(
+        (status = 207, description = "A result per item", body = Answer, headers(
+            ("Retry-After" = u32, description = "There if items are to be sent again: when all of them may be."),
+        )),
+        BatchProblems,
+    ),
+    security(("bearer" = ["declare"]), ("bearer" = ["validate"]), ("bearer" = ["register"])),
+)]
 pub(super) async fn submit(
     State(state): State<AppState>,
     caller: Caller,

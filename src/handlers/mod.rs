@@ -29,7 +29,7 @@ mod validators;
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Extension, Router};
 use sqlx::PgPool;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -78,9 +78,9 @@ pub struct AppState {
 fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(openapi::Base::openapi())
         .routes(routes!(records::submit))
-        .route("/records", get(find::find))
-        .route("/records/counts", get(find::counts))
-        .route("/records/batch", post(batch::submit))
+        .routes(routes!(find::find))
+        .routes(routes!(find::counts))
+        .routes(routes!(batch::submit))
         .routes(routes!(records::read))
         .routes(routes!(records::history))
         .routes(routes!(steps::notify))

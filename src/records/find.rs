@@ -57,8 +57,9 @@ pub enum Order {
 pub type Position = (OffsetDateTime, Uuid);
 
 /// A record that was found.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = FoundRecord)]
 pub struct Found {
     /// The record.
     #[serde(flatten)]
@@ -83,11 +84,13 @@ pub struct Page {
 }
 
 /// Counts by status.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, utoipa::ToSchema)]
 pub struct Counts {
     /// Records of each status that was asked for.
+    #[schema(value_type = BTreeMap<String, i64>)]
     pub counts: BTreeMap<&'static str, i64>,
     /// Statuses that have more than were counted: of each event no more than [`COUNTED`] are.
+    #[schema(value_type = Vec<Status>)]
     pub more: Vec<&'static str>,
 }
 

@@ -1,8 +1,10 @@
 """What OpenAPI cannot say of a request, done to those requests that schemathesis means to be accepted.
 
 A transaction id is in the header or in the body, not in neither, and the same in both; it is new. An attachment's bytes
-are a picture or a PDF, and what its contentType says. A cursor is one that was given out. Waits are granted, but only a
-few are asked for, or this would take for ever.
+are a picture or a PDF, and what its contentType says. A cursor is one that was given out, for the same query. Who waits for
+a verdict has one status. Waits are granted, but only a few are asked for, or this would take for ever.
+
+And what an answer with many results cannot be checked for by its status: `results_per_item`.
 """
 
 import copy
@@ -11,6 +13,7 @@ import re
 import uuid
 
 import schemathesis
+from schemathesis.core.parameters import ParameterLocation
 from schemathesis.generation.modes import GenerationMode
 
 PICTURES = [
@@ -19,8 +22,14 @@ PICTURES = [
     ("application/pdf", "JVBERi0xLjQKJSVFT0YK"),
 ]
 KEY = "Idempotency-Key"
+pages = {}
 cursors = []
 waits = itertools.chain([1, 1, 1], itertools.repeat(0))
+turns = itertools.count()
+
+
+def operation_of(case):
+    return case.operation.definition.raw["operationId"]
 
 
 @schemathesis.hook
@@ -29,43 +38,87 @@ def before_call(context, case, kwargs):
         return
     if isinstance(case.body, dict):
         case.body = copy.deepcopy(case.body)
-        attachments = list(inline(case.body.get("declaration")))
-        attachments += [each for each in case.body.get("attachments") or [] if "data" in each]
-        for number, attachment in enumerate(attachments):
-            fill(attachment, *PICTURES[number % len(PICTURES)])
+        for submission in case.body.get("items", [case.body]):
+            show(submission)
     if any(parameter.name == KEY for parameter in case.operation.headers):
         name(case)
-    if case.operation.definition.raw["operationId"] == "readChanges":
+    elif operation_of(case) == "submitRecords":
+        for item in case.body["items"]:
+            item["transactionId"] = new()
+    elif operation_of(case) == "readChanges":
         follow(case)
+    elif operation_of(case) in ("findRecords", "countRecords"):
+        find(case)
     if "Prefer" in case.headers:
-        case.headers["Prefer"] = re.sub("(?i)(wait *= *)[0-9]+", lambda found: found[1] + str(next(waits)), case.headers["Prefer"])
+        case.headers["Prefer"] = re.sub(r"(?i)(wait *= *)\d+", lambda found: found[1] + str(next(waits)), case.headers["Prefer"])
 
 
 @schemathesis.hook
 def after_call(context, case, response):
-    if case.operation.definition.raw["operationId"] == "readChanges" and response.status_code == 200:
+    if response.status_code != 200:
+        return
+    if operation_of(case) == "readChanges":
         cursors.append(response.json()["cursor"])
+    elif operation_of(case) == "findRecords" and (cursor := response.json()["cursor"]):
+        pages.setdefault(next(turns), ({**case.query, "cursor": cursor}))
+
+
+@schemathesis.check
+def results_per_item(ctx, response, case):
+    """A bad item is refused by itself, and a good one is not."""
+    if response.status_code != 207 or case.meta is None:
+        return
+    results = response.json()["items"]
+    refused = [result for result in results if result["status"] not in (202, 403, 409, 503)]
+    if case.meta.is_negative_at(ParameterLocation.BODY):
+        assert refused, "a bad item was accepted"
+    else:
+        assert not refused, f"a good item was refused: {refused[0]}"
 
 
 def follow(case):
     """Goes on where an earlier answer ended."""
-    if "cursor" in case.query:
-        case.query["cursor"] = cursors[len(cursors) // 2] if cursors else None
-        if not cursors:
-            del case.query["cursor"]
+    if case.query.pop("cursor", None) is not None and cursors:
+        case.query["cursor"] = cursors[len(cursors) // 2]
     if "wait" in case.query:
         case.query["wait"] = next(waits)
 
 
+def find(case):
+    """Mostly what may be found: one's own; and with a cursor the next page of what was asked before."""
+    if case.query.pop("cursor", None) is not None and pages:
+        case.query.clear()
+        case.query.update(pages[max(pages)])
+        return
+    if case.query.get("status") and "waitingLongerThan" in case.query:
+        case.query["status"] = ["waiting_validation"]
+    if next(turns) % 4:
+        case.query["createdBy"] = "registrar"
+
+
+def new():
+    return f"schemathesis-{uuid.uuid4()}"
+
+
 def name(case):
     """Gives the request a transaction id where it had one."""
-    new = f"schemathesis-{uuid.uuid4()}"
+    id = new()
     in_body = isinstance(case.body, dict) and case.body.get("transactionId") is not None
     if in_body:
-        case.body["transactionId"] = new
+        case.body["transactionId"] = id
     if KEY in case.headers or not in_body:
         quoted = case.headers.get(KEY, "").startswith('"')
-        case.headers[KEY] = f'"{new}"' if quoted else new
+        case.headers[KEY] = f'"{id}"' if quoted else id
+
+
+def show(submission):
+    """Fills its attachments."""
+    attachments = list(inline(submission.get("declaration")))
+    attachments += [each for each in submission.get("attachments") or [] if "data" in each]
+    for number, attachment in enumerate(attachments):
+        content_type, attachment["data"] = PICTURES[number % len(PICTURES)]
+        if isinstance(attachment.get("contentType"), str):
+            attachment["contentType"] = content_type
 
 
 def inline(declaration):
@@ -77,9 +130,3 @@ def inline(declaration):
             for content in entry["resource"].get("content", []):
                 if "data" in content["attachment"]:
                     yield content["attachment"]
-
-
-def fill(attachment, content_type, data):
-    attachment["data"] = data
-    if isinstance(attachment.get("contentType"), str):
-        attachment["contentType"] = content_type

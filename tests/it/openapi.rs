@@ -114,7 +114,9 @@ fn shape(value: &Value) -> Value {
 fn answer_of<'d>(document: &'d Value, id: &str) -> &'d Value {
     let operations = operations(document);
     let (_, _, operation) = operations.iter().find(|(_, _, o)| o["operationId"] == id).unwrap();
-    &operation["responses"]["200"]["content"]["application/json"]["example"]
+    let responses = operation["responses"].as_object().unwrap().iter();
+    let (_, good) = responses.into_iter().find(|(status, _)| status.starts_with('2')).unwrap();
+    &good["content"]["application/json"]["example"]
 }
 
 #[tokio::test]
@@ -137,9 +139,9 @@ async fn every_example_of_a_request_is_accepted_and_the_example_of_the_answer_lo
             let (record, token) = prepared(&app, id).await;
             let path = record.map_or_else(|| path.clone(), |record| path.replace("{id}", &record.to_string()));
             let answer = app.post(&path, &token, &Uuid::now_v7().to_string(), &example["value"]).await;
-            let writes = operation["responses"]["202"].is_object();
-            assert_eq!(answer.status(), if writes { StatusCode::ACCEPTED } else { StatusCode::OK }, "{id}, {name}");
-            let expected = if writes { accepted } else { answer_of(&document, id) };
+            let good = operation["responses"].as_object().unwrap().keys().find(|status| status.starts_with('2'));
+            assert_eq!(answer.status().as_str(), good.unwrap(), "{id}, {name}");
+            let expected = if good.unwrap() == "202" { accepted } else { answer_of(&document, id) };
             let answer: Value = answer.json().await.unwrap();
             assert_eq!(shape(&answer), shape(expected), "{id}, {name}");
             sent += 1;
@@ -167,6 +169,8 @@ async fn every_example_of_an_answer_looks_like_the_answer() {
         ("readHistory", format!("{record}/history")),
         ("readTransaction", "/transactions/draft-0001".to_owned()),
         ("readChanges", changes),
+        ("findRecords", "/records?createdBy=registrar".to_owned()),
+        ("countRecords", "/records/counts?createdBy=registrar&status=waiting_validation".to_owned()),
     ] {
         let real: Value = app.get(&path, &token).await.json().await.unwrap();
         assert_eq!(shape(&real), shape(answer_of(&document, id)), "{id}");

@@ -15,6 +15,9 @@ use serde::Serialize;
 use self::duration::seconds;
 use super::AppState;
 use super::extract::Caller;
+use super::openapi::finding::{Filters, Pages};
+use super::openapi::problems::FindProblems;
+use super::openapi::tags;
 use super::problem::{Kind, Problem};
 use crate::auth::Right;
 use crate::records::commands::is_registration_number;
@@ -30,13 +33,24 @@ const EVENTS_MAX: usize = 20;
 type Pairs = Result<Query<Vec<(String, String)>>, QueryRejection>;
 
 /// A page of records.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub(super) struct Records {
     records: Vec<Found>,
+    /// Where the next page is, if there is one.
+    #[schema(required = true)]
     cursor: Option<String>,
 }
 
-/// One page of what the caller may see.
+/// Find records
+///
+/// A page of those that the caller may see, in the order in which they were accepted. A record whose status changes while
+/// one walks from page to page may be shown twice or not at all.
+#[utoipa::path(
+    get, path = "/records", operation_id = "findRecords", tag = tags::RECORDS,
+    params(Filters, Pages, Caller),
+    responses((status = 200, description = "A page", body = Records), FindProblems),
+    security(("bearer" = []), ("bearer" = ["record.read"])),
+)]
 pub(super) async fn find(
     State(state): State<AppState>,
     caller: Caller,
@@ -52,7 +66,15 @@ pub(super) async fn find(
     Ok(Json(Records { records: page.records, cursor }))
 }
 
+/// Count records
+///
 /// How many of each status the caller may see.
+#[utoipa::path(
+    get, path = "/records/counts", operation_id = "countRecords", tag = tags::RECORDS,
+    params(Filters, Caller),
+    responses((status = 200, description = "The counts", body = Counts), FindProblems),
+    security(("bearer" = []), ("bearer" = ["record.read"])),
+)]
 pub(super) async fn counts(
     State(state): State<AppState>,
     caller: Caller,

@@ -40,6 +40,7 @@ pub(super) fn requests() -> Vec<(&'static str, Vec<Example>)> {
     let looked_at = |comment| vec![("comment", "With a comment", json!({ "comment": comment }))];
     vec![
         ("submitRecord", submissions),
+        ("submitRecords", vec![("two", "Two drafts", json!({ "items": [draft("draft-0003"), draft("draft-0004")] }))]),
         ("notifyRecord", correction.clone()),
         ("declareRecord", correction),
         ("validateRecord", looked_at("The evidence is complete.")),
@@ -52,7 +53,12 @@ pub(super) fn requests() -> Vec<(&'static str, Vec<Example>)> {
     ]
 }
 
-/// What reading operations answer, by their ids.
+fn draft(id: &str) -> Value {
+    let declaration = json!({ "child.firstName": "Ada", "child.dateOfBirth": "2026-11-01" });
+    json!({ "transactionId": id, "event": "birth", "action": "declare", "declaration": declaration })
+}
+
+/// What operations answer, by their ids.
 pub(super) fn answers() -> Vec<(&'static str, Value)> {
     let mut full = record();
     full["createdAt"] = json!("2026-11-24T09:14:07.202118Z");
@@ -60,11 +66,24 @@ pub(super) fn answers() -> Vec<(&'static str, Value)> {
     full["declaration"] = json!({ "child.firstName": "Ada", "child.dateOfBirth": "2026-11-01" });
     full["attachments"] =
         json!([{ "type": "PROOF_OF_BIRTH", "contentType": "image/png", "size": 70, "sha256": DIGEST }]);
+    let mut found = record();
+    found["createdAt"] = json!("2026-11-24T09:14:07.202118Z");
+    found["updatedAt"] = json!("2026-11-24T09:14:07.202118Z");
+    found["createdBy"] = json!("registrar");
     let cursor = "AeQF5AUAsPudvwYA";
     vec![
         ("readRecord", full),
         ("readHistory", json!([action()])),
         ("readTransaction", transaction()),
+        (
+            "submitRecords",
+            json!({
+                "items": [{ "transactionId": TRANSACTION_ID, "status": 202, "replayed": false, "body": transaction() }],
+                "cursor": cursor,
+            }),
+        ),
+        ("findRecords", json!({ "records": [found], "cursor": null })),
+        ("countRecords", json!({ "counts": { "waiting_validation": 1 }, "more": [] })),
         ("queryTransactions", json!({ "transactions": [change()], "unknown": ["draft-0002"] })),
         ("readChanges", json!({ "changes": [change()], "cursor": cursor, "more": false })),
     ]

@@ -46,10 +46,12 @@ fn operations(document: &mut Value) -> impl Iterator<Item = &mut Value> {
 fn with_examples(operation: &mut Value) {
     let id = operation.get("operationId").and_then(Value::as_str).unwrap_or_default().to_owned();
     let answer = examples::answers().into_iter().find(|(of, _)| *of == id);
-    if let (Some((_, example)), Some(content)) =
-        (answer, operation.pointer_mut("/responses/200/content/application~1json"))
-    {
-        content["example"] = example;
+    if let Some((_, example)) = answer {
+        let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
+        let good = responses.into_iter().flatten().filter(|(status, _)| status.starts_with('2'));
+        for content in good.filter_map(|(_, response)| response.pointer_mut("/content/application~1json")) {
+            content["example"] = example.clone();
+        }
     }
     let Some((_, bodies)) = examples::requests().into_iter().find(|(of, _)| *of == id) else {
         return;

@@ -11,6 +11,7 @@
 pub(super) mod bodies;
 mod everywhere;
 mod examples;
+pub(super) mod finding;
 mod finish;
 pub(super) mod problems;
 pub(super) mod reader;
@@ -28,7 +29,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use self::problems::{OpenProblems, ProblemBody};
-use self::shapes::Event;
+use self::shapes::{BatchItem, Event};
 use super::changes::Answer as Changes;
 use crate::records::commands::TransactionView;
 
@@ -71,7 +72,7 @@ impl utoipa::PartialSchema for Declaration {
         (name = tags::ATTACHMENTS, description = "Documents of evidence"),
         (name = tags::SERVICE, description = "Public keys and this description; no token is asked for"),
     ),
-    components(schemas(ProblemBody, TransactionView, Changes<'static>, Declaration, Event)),
+    components(schemas(ProblemBody, TransactionView, Changes<'static>, BatchItem, Declaration, Event)),
     modifiers(&Shared),
 )]
 pub(super) struct Base;

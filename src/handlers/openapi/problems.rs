@@ -68,6 +68,10 @@ sets! {
     ];
     /// Of a new record.
     SubmitProblems = [CALLER, BODY, KEY, DECLARATION, [Kind::UnknownEvent, Kind::Forbidden, Kind::Overloaded]];
+    /// Of a list of new records; those of an item are in the answer.
+    BatchProblems = [CALLER, BODY, [Kind::TooManyItems]];
+    /// Of finding.
+    FindProblems = [CALLER, [Kind::BadRequest, Kind::Forbidden]];
     /// Of a corrected declaration.
     CorrectProblems = [CALLER, BODY, KEY, DECLARATION, ACT];
     /// Of an action that brings no declaration.
@@ -86,7 +90,7 @@ const ACT: &[Kind] = &[Kind::InvalidId, Kind::Forbidden, Kind::NotFound, Kind::C
 #[derive(ToSchema)]
 #[schema(as = Problem)]
 #[expect(dead_code, reason = "describes what problem.rs writes")]
-pub(super) struct ProblemBody {
+pub(in crate::handlers) struct ProblemBody {
     /// What kind of problem it is: part of the interface, and never changed.
     #[schema(rename = "type", pattern = "^urn:crvs-outbox:problem:[a-z-]+$")]
     kind: String,
@@ -110,7 +114,7 @@ pub(super) struct ProblemBody {
 #[derive(ToSchema)]
 #[schema(as = Fault)]
 #[expect(dead_code, reason = "describes what problem.rs writes")]
-pub(super) struct FaultBody {
+pub(in crate::handlers) struct FaultBody {
     /// Where, as a JSON pointer (RFC 6901).
     pointer: String,
     /// What is wrong there, in words.

@@ -8,7 +8,7 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::link::{Link, LinkBuilder};
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{
-    Array, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, SchemaType, Type,
+    AllOfBuilder, Array, ArrayBuilder, KnownFormat, Object, ObjectBuilder, SchemaFormat, SchemaType, Type,
 };
 use utoipa::openapi::{ContentBuilder, Header, Ref, RefOr, Required, Response, ResponseBuilder, Schema};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
@@ -112,6 +112,19 @@ impl PartialSchema for Event {
         let mut event = string(Some("^[a-z][a-z0-9-]{1,30}$"), "birth");
         event.description = Some("One of the events that are registered here.".to_owned());
         event.into()
+    }
+}
+
+/// A submission in a batch: the same, with its transaction id.
+pub(in crate::handlers) struct BatchItem;
+
+impl ToSchema for BatchItem {}
+
+impl PartialSchema for BatchItem {
+    fn schema() -> RefOr<Schema> {
+        let id = ObjectBuilder::new().schema_type(Type::String);
+        let named = ObjectBuilder::new().property("transactionId", id).required("transactionId");
+        Schema::AllOf(AllOfBuilder::new().item(Ref::from_schema_name("Submission")).item(named).build()).into()
     }
 }
 
