@@ -112,7 +112,7 @@ pub(super) async fn submit(
         changes::now(&mut conn).await?.to_string()
     };
     let results = run(&state, items).await?;
-    body::off_thread(size, move || answer(Answer { items: results, cursor })).await
+    body::off_thread(size, move || answer(&Answer { items: results, cursor })).await
 }
 
 /// Splits the list before anything is judged; then each item by itself.
@@ -230,9 +230,9 @@ impl ItemResult {
 }
 
 /// `Retry-After` is that of the item that has to wait longest.
-fn answer(answer: Answer) -> Result<Response, Problem> {
+fn answer(answer: &Answer) -> Result<Response, Problem> {
     let wait = answer.items.iter().filter_map(|item| item.retry_after).max();
-    let body = serde_json::to_string(&answer).map_err(|error| {
+    let body = serde_json::to_string(answer).map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "an answer could not be written");
         Problem::new(Kind::Internal)
     })?;

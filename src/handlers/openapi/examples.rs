@@ -128,6 +128,7 @@ fn action() -> Value {
         "createdBy": "registrar",
         "createdAt": "2026-11-24T09:14:07.202118Z",
         "callbackDueAt": "2026-11-27T09:14:08.011402Z",
+        "possibleDuplicates": [],
         "deliveries": [{
             "destination": "country-config",
             "kind": "event_registration",
