@@ -33,11 +33,11 @@ begin
     end loop;
 
     if 'crvs_outbox_app' <> all (missing) then
-        grant select, insert on record_version, record_attachment, attachment, attachment_chunk, outbox_history, outbox_attempt,
-            change to crvs_outbox_app;
+        grant select, insert on record_version, record_attachment, outbox_history, outbox_attempt, change to crvs_outbox_app;
         grant select, insert, update on record, record_action, destination, record_match, record_duplicate to crvs_outbox_app;
         grant select, update on duplicate_rules, duplicate_check to crvs_outbox_app;
-        grant select, insert, update, delete on client_transaction, outbox_message, worker to crvs_outbox_app;
+        grant select, insert, update, delete on client_transaction, outbox_message, worker, attachment, attachment_blob, attachment_chunk,
+            attachment_upload to crvs_outbox_app;
         grant insert on operator_action to crvs_outbox_app;
         grant usage, select on sequence outbox_lease, outbox_position to crvs_outbox_app;
         grant execute on function outbox_partitions_ensure(integer), outbox_partitions_drop(integer), change_partitions_drop(integer) to crvs_outbox_app;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::attachments::Attachments;
 use super::changes::Changes;
 use super::duplicates::Duplicates;
 use super::limits::{Cors, Limits};
@@ -42,6 +43,8 @@ pub struct File {
     pub egress: Egress,
     /// What one client may cost.
     pub limits: Limits,
+    /// What may be uploaded, and how it is kept.
+    pub attachments: Attachments,
     /// Which web pages may call.
     pub cors: Cors,
     /// When submissions are refused because too much is waiting.
@@ -71,6 +74,7 @@ impl Default for File {
             workers: Workers::default(),
             egress: Egress::default(),
             limits: Limits::default(),
+            attachments: Attachments::default(),
             cors: Cors::default(),
             backpressure: Backpressure::default(),
             duplicates: Duplicates::default(),

@@ -31,6 +31,8 @@ pub struct Limits {
     pub requests_per_second: u32,
     /// Requests of one principal that may come at once.
     pub burst: u32,
+    /// Bytes of JSON bodies that are worked on at a time; further ones wait a moment, then get 503.
+    pub inline_bytes: usize,
     /// `Strict-Transport-Security: max-age`; 0: not sent.
     pub hsts_seconds: u32,
 }
@@ -48,6 +50,7 @@ impl Default for Limits {
             body_bytes_per_second: 1024,
             requests_per_second: 100,
             burst: 1000,
+            inline_bytes: 256 * 1024 * 1024,
             hsts_seconds: 0,
         }
     }

@@ -3,6 +3,7 @@
 //! Read as a whole at start: unknown keys are refused, and everything that is wrong is said at once. The modules have
 //! their own `Settings`; they do not know this one.
 
+mod attachments;
 mod changes;
 mod destination;
 mod duplicates;
@@ -22,6 +23,7 @@ use crate::outbox::pressure::Limits;
 use crate::records::duplicates::Rules;
 use crate::{handlers, serve, waiting, workers};
 
+pub use attachments::Attachments;
 pub use changes::Changes;
 pub use duplicates::Duplicates;
 pub use file::{Backpressure, Callbacks, DestinationEntry, Egress, File, Retention, Tokens, TrustedIssuer, Workers};
@@ -77,6 +79,8 @@ impl File {
             serve: self.limits.serving(),
             handlers: handlers::Settings {
                 edge: self.limits.edge(&self.cors),
+                inline_bytes: self.limits.inline_bytes,
+                attachments: self.attachments.uploads(),
                 events: self.events,
                 body_max: self.body_max_bytes,
             },
@@ -90,6 +94,7 @@ impl File {
                 duplicate_check: Duration::from_secs(self.duplicates.check_seconds),
                 retention_days: self.retention.days,
                 changes_days: self.changes.days,
+                unreferenced_hours: self.attachments.unreferenced_hours,
                 listen: self.workers.listen,
             },
             waiting: self.changes.settings(),
@@ -119,6 +124,7 @@ impl File {
     fn check(&self, wrong: &mut Vec<String>) {
         self.limits.check(wrong);
         self.cors.check(wrong);
+        self.attachments.check(wrong);
         let mut rule = |holds: bool, text: &str| {
             if !holds {
                 wrong.push(text.to_owned());
@@ -135,6 +141,7 @@ impl File {
         rule(self.events.iter().all(event), "events: an event is 2 to 31 of a-z 0-9 - and begins with a letter");
         rule(self.connections >= 4, "connections: at least 4 are needed");
         rule(self.body_max_bytes >= 1024, "body_max_bytes: at least 1024");
+        rule(self.limits.inline_bytes >= self.body_max_bytes, "limits.inline_bytes: at least body_max_bytes");
         let ttl = Duration::from_secs(self.tokens.delivery_seconds);
         rule(ttl <= MAX_DELIVERY_TTL && !ttl.is_zero(), "tokens.delivery_seconds: 1 to 300");
         rule((1..=3650).contains(&self.tokens.record_days), "tokens.record_days: 1 to 3650");

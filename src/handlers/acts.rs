@@ -1,6 +1,8 @@
 //! What `POST /records/{id}/{notify|declare|validate|register|not-duplicate|archive}` ([`super::steps`]) and a registrar's
 //! `reject` have in common.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::HeaderMap;
@@ -9,6 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use super::attachments::check_references;
 use super::body::{self, AttachmentBody, Object};
 use super::extract::{Caller, RecordId, transaction_id};
 use super::problem::{Kind, Problem};
@@ -40,7 +43,7 @@ pub(super) async fn act(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
+    let bytes = body::read(&parts, body, state.settings.body_max).await?;
     run(step, &state, caller, id, (parts.headers, bytes)).await
 }
 
@@ -53,8 +56,10 @@ pub(super) async fn run(
     (headers, bytes): (HeaderMap, Bytes),
 ) -> Result<Response, Problem> {
     let access = access(state, &caller, step, record_id).await?;
-    let size = bytes.len();
-    let act = body::off_thread(size, move || read_act(step, &caller, access, record_id, (&headers, &bytes))).await?;
+    let (settings, asking, size) = (Arc::clone(&state.settings), caller.clone(), bytes.len());
+    let read = move || read_act(step, &asking, access, record_id, (&headers, &bytes), &settings.attachments.types);
+    let act = body::off_thread(size, read).await?;
+    check_references(state, &caller, &act.attachments, Some(record_id)).await?;
     transact::admit(state, &act.transaction_id).await?;
     Ok(accepted(&act.transaction_id, transact::act(state, &act).await?))
 }
@@ -100,6 +105,7 @@ fn read_act(
     access: Access,
     record_id: Uuid,
     (headers, bytes): (&HeaderMap, &Bytes),
+    types: &[String],
 ) -> Result<Act, Problem> {
     // The steps that say nothing more than themselves need no body.
     let bytes: &[u8] = if bytes.is_empty() && !declares(step) && step != Step::Reject { b"{}" } else { bytes };
@@ -109,7 +115,8 @@ fn read_act(
     check_members(step, &body)?;
     let (declaration, attachments) = match body.declaration {
         Some(declaration) => {
-            let (text, attachments) = body::declaration(declaration, &body.attachments).map_err(Problem::faults)?;
+            let (text, attachments) =
+                body::declaration(declaration, &body.attachments, types).map_err(Problem::faults)?;
             (Some(text), attachments)
         }
         None => (None, Vec::new()),

@@ -6,6 +6,8 @@
 //!
 //! Not promised: that items are written together. Most often they are, in one transaction; nobody may rely on it.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -22,7 +24,8 @@ use super::openapi::shapes::BatchItem;
 use super::openapi::tags;
 use super::problem::{Kind, Problem};
 use super::records::read_submission;
-use super::{AppState, transact};
+use super::{AppState, Settings, attachments, transact};
+use crate::records::attachments::Attachment;
 use crate::records::changes;
 use crate::records::commands::{Outcome, Submission, TransactionView};
 
@@ -104,9 +107,10 @@ pub(super) async fn submit(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
-    let (size, events) = (bytes.len(), state.settings.events.clone());
-    let items = body::off_thread(size, move || read(&caller, &bytes, &events)).await?;
+    let bytes = body::read(&parts, body, state.settings.body_max).await?;
+    let (size, settings, asking) = (bytes.len(), Arc::clone(&state.settings), caller.clone());
+    let items = body::off_thread(size, move || read(&asking, &bytes, &settings)).await?;
+    let items = with_attachments(&state, &caller, items).await?;
     let cursor = {
         let mut conn = state.db.acquire().await?;
         changes::now(&mut conn).await?.to_string()
@@ -116,7 +120,7 @@ pub(super) async fn submit(
 }
 
 /// Splits the list before anything is judged; then each item by itself.
-fn read(caller: &Caller, bytes: &Bytes, events: &[String]) -> Result<Vec<Item>, Problem> {
+fn read(caller: &Caller, bytes: &Bytes, settings: &Settings) -> Result<Vec<Item>, Problem> {
     let body = envelope(bytes)?;
     if body.items.is_empty() {
         return Err(Problem::new(Kind::BadRequest).detail("items is empty"));
@@ -127,13 +131,29 @@ fn read(caller: &Caller, bytes: &Bytes, events: &[String]) -> Result<Vec<Item>, 
     let one = |(at, raw): (usize, &RawValue)| match read_submission(
         caller,
         raw.get().as_bytes(),
-        events,
+        settings,
         item_transaction_id,
     ) {
         Ok(submission) => Item::Good(Box::new(submission)),
         Err(problem) => Item::Bad(ItemResult::refused(named(raw), &problem.under(&format!("/items/{at}")))),
     };
     Ok(body.items.into_iter().enumerate().map(one).collect())
+}
+
+/// Looks all attachments up that items refer to, and refuses the items whose are not there, or not for the caller.
+async fn with_attachments(state: &AppState, caller: &Caller, items: Vec<Item>) -> Result<Vec<Item>, Problem> {
+    let stored = attachments::referred_to(state, caller, items.iter().flat_map(Item::attachments)).await?;
+    let judged = items.into_iter().enumerate().map(|(at, item)| match item {
+        Item::Good(good) => match attachments::check(caller, &good.attachments, &stored, None) {
+            Ok(()) => Item::Good(good),
+            Err(problem) => {
+                let problem = problem.under(&format!("/items/{at}"));
+                Item::Bad(ItemResult::refused(Some(good.transaction_id), &problem))
+            }
+        },
+        Item::Bad(bad) => Item::Bad(bad),
+    });
+    Ok(judged.collect())
 }
 
 /// Serde skims an item without looking into it: only what makes the whole text no JSON is found here.
@@ -192,6 +212,13 @@ impl Item {
         match self {
             Self::Good(submission) => Some(&submission.transaction_id),
             Self::Bad(_) => None,
+        }
+    }
+
+    fn attachments(&self) -> &[Attachment] {
+        match self {
+            Self::Good(submission) => &submission.attachments,
+            Self::Bad(_) => &[],
         }
     }
 }

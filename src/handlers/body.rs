@@ -6,36 +6,65 @@ use std::marker::PhantomData;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::edge;
+use super::inline::Held;
 use super::problem::{Fault, Kind, Problem};
 use crate::json;
-use crate::records::attachments::Attachment;
+use crate::records::attachments::{Attachment, Content, in_url, unhex};
 use crate::records::fhir::{Declaration, DeclarationError};
 use crate::transactions::Fingerprint;
 
 /// Bodies over this many bytes are worked on outside the async threads.
 const LARGE: usize = 256 * 1024;
 
-/// Reads a JSON body of at most `max` bytes.
-pub(super) async fn read(headers: &HeaderMap, body: Body, max: usize) -> Result<Bytes, Problem> {
-    check_content_type(headers)?;
+/// Reads a JSON body of at most `max` bytes, once there is room for it ([`super::inline`]).
+pub(super) async fn read(parts: &Parts, mut body: Body, max: usize) -> Result<Bytes, Problem> {
+    check_content_type(&parts.headers)?;
     let too_large = || Problem::new(Kind::TooLarge).detail(format!("at most {max} bytes are accepted"));
-    let announced =
-        headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    if announced.is_some_and(|n| usize::try_from(n).is_ok_and(|n| n > max)) {
+    let announced = announced(&parts.headers).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    if announced.is_some_and(|n| n > max) {
         return Err(too_large());
     }
-    match Limited::new(body, max).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(unreadable(&*error)),
+    let held = parts.extensions.get::<Held>();
+    let mut whole = Vec::new();
+    let mut room = announced.unwrap_or(FIRST);
+    if let Some(held) = held {
+        held.reserve(room).await?;
     }
+    whole.reserve_exact(room);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| unreadable(&error))?;
+        let Ok(data) = frame.into_data() else { continue };
+        let needed = whole.len() + data.len();
+        if needed > max {
+            return Err(too_large());
+        }
+        if needed > room {
+            let more = (room * 2).max(needed).min(max);
+            if let Some(held) = held {
+                held.reserve(more - room).await?;
+            }
+            room = more;
+            whole.reserve_exact(room - whole.len());
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.into())
+}
+
+/// The room that a body gets at first if it does not say how long it is.
+const FIRST: usize = 16 * 1024;
+
+/// What `Content-Length` says.
+pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok())
 }
 
 /// Why a body could not be read to its end.
@@ -152,54 +181,75 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// An attachment beside the declaration.
-#[derive(Debug, serde::Deserialize, utoipa::ToSchema)]
+/// An attachment beside the declaration: its bytes, or the digest of what was uploaded.
+#[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
-#[schema(as = Attachment)]
 pub(super) struct AttachmentBody<'t> {
-    /// What it proves.
     #[serde(rename = "type")]
-    #[schema(pattern = r"^[^\x00]*$")]
     kind: Option<String>,
-    /// What its bytes are; they are looked at.
-    #[schema(pattern = r"^[^\x00]*$", examples("image/png"))]
     content_type: Option<String>,
-    /// Base64 (RFC 4648 §4) of an image (PNG, JPEG, GIF, WebP, TIFF, HEIF) or a PDF, or a `data:` URL of it.
-    #[schema(value_type = String, min_length = 1, pattern = r"^[^\x00]*$", content_encoding = "base64")]
     #[serde(borrow)]
-    data: Cow<'t, str>,
+    data: Option<Text<'t>>,
+    sha256: Option<String>,
 }
 
-/// Checks a declaration and decodes its attachments: those inside the bundle first, then those beside it. Says all that
-/// is wrong with them.
+/// A string lent out of the body wherever that is possible.
+#[derive(Debug, serde::Deserialize)]
+struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
+
+impl AttachmentBody<'_> {
+    fn read(&self, place: &str, allowed: &[String]) -> Result<Attachment, Fault> {
+        let wrong = |place: String, detail: &str| Fault::new(Kind::InvalidAttachment, place, detail);
+        match (&self.data, &self.sha256) {
+            (Some(Text(data)), None) => {
+                let decoded = Attachment::decode(self.kind.clone(), self.content_type.as_deref(), data, allowed);
+                decoded.map_err(|e| wrong(place.to_owned(), &e.to_string()))
+            }
+            (None, Some(sha256)) => {
+                let pointer = format!("{place}/sha256");
+                let sha256 = unhex(sha256).ok_or_else(|| wrong(pointer.clone(), "no SHA-256 in hexadecimal"))?;
+                let content = Content::Reference { pointer, content_type: self.content_type.clone() };
+                Ok(Attachment { kind: self.kind.clone(), sha256, content })
+            }
+            _ => Err(wrong(place.to_owned(), "either data or sha256 is needed")),
+        }
+    }
+}
+
+/// Checks a declaration and decodes its attachments: those inside the bundle first, then those that it refers to, then
+/// those beside it. The text that is returned has URLs in the place of their bytes. Says all that is wrong with them.
 pub(super) fn declaration(
     declaration: &RawValue,
     beside: &[Object<AttachmentBody<'_>>],
+    allowed: &[String],
 ) -> Result<(String, Vec<Attachment>), Vec<Fault>> {
-    let text = declaration.get();
-    let mut faults = Vec::new();
-    let mut attachments = Vec::new();
-    let mut decode =
-        |place: String, kind: &Option<String>, content_type: Option<&str>, data: &str| match Attachment::decode(
-            kind.clone(),
-            content_type,
-            data,
-        ) {
+    let invalid = |e: &DeclarationError| Fault::new(Kind::InvalidDeclaration, place_of(e), e.to_string());
+    let parsed = Declaration::parse(declaration.get()).map_err(|e| vec![invalid(&e)])?;
+    let inside = parsed.inline().iter().map(|a| {
+        let decoded = Attachment::decode(a.kind.clone(), a.content_type.as_deref(), &a.data, allowed);
+        let place = format!("/declaration{}/data", a.path);
+        decoded.map_err(|e| Fault::new(Kind::InvalidAttachment, place, e.to_string()))
+    });
+    let named = parsed.elsewhere().iter().filter_map(|a| {
+        let sha256 = in_url(&a.url)?;
+        let pointer = format!("/declaration{}", a.path);
+        let content = Content::Reference { pointer, content_type: a.content_type.clone() };
+        Some(Ok(Attachment { kind: a.kind.clone(), sha256, content }))
+    });
+    let beside = beside.iter().enumerate().map(|(at, Object(a))| a.read(&format!("/attachments/{at}"), allowed));
+    let (mut attachments, mut faults) = (Vec::new(), Vec::new());
+    for read in inside.chain(named).chain(beside) {
+        match read {
             Ok(attachment) => attachments.push(attachment),
-            Err(e) => faults.push(Fault::new(Kind::InvalidAttachment, place, e.to_string())),
-        };
-    match Declaration::parse(text) {
-        Ok(parsed) => {
-            for inside in parsed.inline() {
-                decode("/declaration".to_owned(), &inside.kind, inside.content_type.as_deref(), &inside.data);
-            }
+            Err(fault) => faults.push(fault),
         }
-        Err(e) => return Err(vec![Fault::new(Kind::InvalidDeclaration, place_of(&e), e.to_string())]),
     }
-    for (at, Object(a)) in beside.iter().enumerate() {
-        decode(format!("/attachments/{at}"), &a.kind, a.content_type.as_deref(), &a.data);
+    if !faults.is_empty() {
+        return Err(faults);
     }
-    if faults.is_empty() { Ok((text.to_owned(), attachments)) } else { Err(faults) }
+    let urls: Vec<String> = attachments.iter().take(parsed.inline().len()).map(Attachment::url).collect();
+    let text = parsed.detached(&urls).map_err(|e| vec![invalid(&e)])?;
+    Ok((text, attachments))
 }
 
 fn place_of(error: &DeclarationError) -> String {

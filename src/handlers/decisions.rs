@@ -89,7 +89,7 @@ pub(super) async fn confirm(
 ) -> Result<Response, Problem> {
     let grant = grant(&caller, id, Right::ConfirmRegistration, CONFIRM_REGISTRATION)?;
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
+    let bytes = body::read(&parts, body, state.settings.body_max).await?;
     let body: ConfirmBody = walked(&bytes)?;
     let number = body.registration_number;
     if !is_registration_number(&number) {
@@ -123,11 +123,11 @@ pub(super) async fn reject(
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     if caller.principal.record.is_none() {
-        let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
+        let bytes = body::read(&parts, body, state.settings.body_max).await?;
         return acts::run(Step::Reject, &state, caller, id, (parts.headers, bytes)).await;
     }
     let grant = grant(&caller, id, Right::RejectRegistration, REJECT_REGISTRATION)?;
-    let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
+    let bytes = body::read(&parts, body, state.settings.body_max).await?;
     let body: RejectBody = walked(&bytes)?;
     if !is_reason(&body.reason) {
         let detail = format!("a reason is 1 to {REASON_MAX} characters");

@@ -16,19 +16,23 @@ mod edge;
 mod events;
 mod extract;
 mod find;
+mod inline;
 mod keys;
 pub mod openapi;
 mod operate;
 mod problem;
+mod ranges;
 mod records;
 mod steps;
 pub mod transact;
 mod transactions;
+mod uploads;
 mod validators;
 
 use std::sync::Arc;
 
 use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
 use axum::routing::get;
 use axum::{Extension, Router};
 use sqlx::PgPool;
@@ -42,7 +46,9 @@ use crate::pressure::Pressure;
 use crate::waiting::Waiting;
 use crate::wakeup::Wakeup;
 
+pub use crate::records::attachments::IMAGES_AND_PDF;
 pub use edge::Settings as EdgeSettings;
+pub use uploads::Settings as UploadSettings;
 
 /// What clients may send.
 #[derive(Clone, Debug)]
@@ -51,6 +57,10 @@ pub struct Settings {
     pub events: Vec<String>,
     /// Largest request body, in bytes.
     pub body_max: usize,
+    /// Bytes of bodies that are worked on at a time.
+    pub inline_bytes: usize,
+    /// What may be uploaded.
+    pub attachments: UploadSettings,
     /// What one client may cost.
     pub edge: EdgeSettings,
 }
@@ -94,7 +104,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(transactions::read))
         .routes(routes!(transactions::query))
         .routes(routes!(changes::read))
-        .routes(routes!(attachments::read))
+        .routes(routes!(attachments::read, attachments::head, uploads::upload))
         // Without a token: public keys and the description of all this.
         .routes(routes!(keys::jwks))
         .routes(routes!(keys::pem))
@@ -107,7 +117,9 @@ fn routes() -> OpenApiRouter<AppState> {
 pub fn public(state: AppState) -> Router {
     let (router, description) = routes().split_for_parts();
     let edge = state.settings.edge.clone();
+    let budget = inline::Budget::new(state.settings.inline_bytes);
     let router = router
+        .layer(from_fn_with_state(budget, inline::hold))
         .layer(Extension(openapi::Served::new(description, &state.settings.events)))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)

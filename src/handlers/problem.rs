@@ -21,6 +21,10 @@ pub(super) enum Kind {
     UnknownEvent,
     InvalidDeclaration,
     InvalidAttachment,
+    UnknownAttachment,
+    DigestMismatch,
+    RangeNotSatisfiable,
+    Busy,
     InvalidId,
     KeyMissing,
     KeyInvalid,
@@ -60,6 +64,16 @@ impl Kind {
             Self::UnknownEvent => (S::BAD_REQUEST, "unknown-event", "The event is not known here"),
             Self::InvalidDeclaration => (S::BAD_REQUEST, "invalid-declaration", "The declaration is not acceptable"),
             Self::InvalidAttachment => (S::BAD_REQUEST, "invalid-attachment", "An attachment is not acceptable"),
+            Self::UnknownAttachment => {
+                (S::BAD_REQUEST, "unknown-attachment", "An attachment is not here, or not for you")
+            }
+            Self::DigestMismatch => {
+                (S::UNPROCESSABLE_ENTITY, "digest-mismatch", "The bytes are not those of the digest in the path")
+            }
+            Self::RangeNotSatisfiable => {
+                (S::RANGE_NOT_SATISFIABLE, "range-not-satisfiable", "There are no bytes in this range")
+            }
+            Self::Busy => (S::SERVICE_UNAVAILABLE, "busy", "Too many large bodies are being worked on"),
             Self::InvalidId => (S::BAD_REQUEST, "invalid-id", "The id in the path is not one"),
             Self::KeyMissing => (S::BAD_REQUEST, "idempotency-key-missing", "A transaction id is needed"),
             Self::KeyInvalid => (S::BAD_REQUEST, "idempotency-key-invalid", "The transaction id is not acceptable"),
@@ -264,6 +278,7 @@ impl From<CommandError> for Problem {
             CommandError::Declaration(invalid) => {
                 Self::fault(Kind::InvalidDeclaration, "/declaration", invalid.to_string())
             }
+            CommandError::UnknownAttachment { pointer } => Self::faults(vec![super::attachments::unknown(&pointer)]),
             CommandError::Database(error) => error.into(),
             CommandError::NotTried => Self::retry(Kind::Unavailable, 2),
             CommandError::NoTrackingId | CommandError::Reply(_) => {

@@ -1,5 +1,7 @@
 //! `POST /records`, `GET /records/{id}`, `GET /records/{id}/history`.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -8,13 +10,15 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use super::attachments::check_references;
 use super::body::{self, AttachmentBody, Object};
 use super::extract::{Caller, RecordId, transaction_id};
+use super::openapi::bodies::AnyAttachment;
 use super::openapi::problems::{ReadProblems, SubmitProblems};
 use super::openapi::shapes::{Accepted, Event, IdempotencyKey, action};
 use super::openapi::{Declaration, tags};
 use super::problem::{Fault, Kind, Problem};
-use super::{AppState, transact};
+use super::{AppState, Settings, transact};
 use crate::auth::{Flow, Right};
 use crate::records::attachments::Attachment;
 use crate::records::commands::{Outcome, Submission};
@@ -37,7 +41,7 @@ struct SubmissionBody<'t> {
     #[serde(borrow)]
     declaration: &'t RawValue,
     /// Attachments beside those in the declaration.
-    #[schema(value_type = Vec<AttachmentBody<'static>>)]
+    #[schema(value_type = Vec<AnyAttachment>)]
     #[serde(borrow, default)]
     attachments: Vec<Object<AttachmentBody<'t>>>,
     /// Free text, kept with the action.
@@ -61,11 +65,11 @@ pub(super) async fn submit(
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    let bytes = body::read(&parts.headers, body, state.settings.body_max).await?;
-    let events = state.settings.events.clone();
-    let size = bytes.len();
-    let read = move || read_submission(&caller, &bytes, &events, |in_body| transaction_id(&parts.headers, in_body));
+    let bytes = body::read(&parts, body, state.settings.body_max).await?;
+    let (settings, asking, size) = (Arc::clone(&state.settings), caller.clone(), bytes.len());
+    let read = move || read_submission(&asking, &bytes, &settings, |in_body| transaction_id(&parts.headers, in_body));
     let submission = body::off_thread(size, read).await?;
+    check_references(&state, &caller, &submission.attachments, None).await?;
     let id = submission.transaction_id.clone();
     transact::admit(&state, &id).await?;
     Ok(accepted(&id, transact::submit(&state, submission).await?))
@@ -75,13 +79,13 @@ pub(super) async fn submit(
 pub(super) fn read_submission(
     caller: &Caller,
     bytes: &[u8],
-    events: &[String],
+    settings: &Settings,
     transaction_id: impl FnOnce(Option<&str>) -> Result<String, Problem>,
 ) -> Result<Submission, Problem> {
     let fingerprint = body::fingerprint("POST /records", bytes)?;
     let body: SubmissionBody<'_> = body::typed(bytes)?;
     let transaction_id = transaction_id(body.transaction_id.as_deref())?;
-    let (declaration, attachments) = content(&body, events)?;
+    let (declaration, attachments) = content(&body, settings)?;
     let goal = goal(caller, body.action.as_deref(), &body.event)?;
     Ok(Submission {
         transaction_id,
@@ -97,8 +101,9 @@ pub(super) fn read_submission(
 }
 
 /// What is wrong in a submission is said all at once.
-fn content(body: &SubmissionBody<'_>, events: &[String]) -> Result<(String, Vec<Attachment>), Problem> {
+fn content(body: &SubmissionBody<'_>, settings: &Settings) -> Result<(String, Vec<Attachment>), Problem> {
     let mut faults = Vec::new();
+    let events = &settings.events;
     if !events.contains(&body.event) {
         let detail = format!("known events: {}", events.join(", "));
         faults.push(Fault::new(Kind::UnknownEvent, "/event", detail));
@@ -106,7 +111,7 @@ fn content(body: &SubmissionBody<'_>, events: &[String]) -> Result<(String, Vec<
     if body.action.as_deref().is_some_and(|action| flow(action).is_none()) {
         faults.push(Fault::new(Kind::BadRequest, "/action", FLOWS));
     }
-    match body::declaration(body.declaration, &body.attachments) {
+    match body::declaration(body.declaration, &body.attachments, &settings.attachments.types) {
         Ok(content) if faults.is_empty() => return Ok(content),
         Ok(_) => {}
         Err(more) => faults.extend(more),

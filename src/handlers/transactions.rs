@@ -218,7 +218,7 @@ pub(super) async fn query(
     request: Request,
 ) -> Result<Json<Answers>, Problem> {
     let (parts, content) = request.into_parts();
-    let bytes = body::read(&parts.headers, content, QUERY_MAX).await?;
+    let bytes = body::read(&parts, content, QUERY_MAX).await?;
     body::fingerprint("", &bytes)?;
     let QueryBody { mut ids } = body::typed(&bytes)?;
     if ids.is_empty() || ids.len() > IDS {

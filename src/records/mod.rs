@@ -38,3 +38,4 @@ pub mod queries;
 mod store;
 pub mod timeline;
 mod tracking_id;
+pub mod uploads;

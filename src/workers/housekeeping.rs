@@ -1,5 +1,5 @@
 //! Keeps the tables as they should be: the partitions of the coming days, none older than the retention, no workers of
-//! the past. One instance at a time; the others find nothing left to do.
+//! the past, no attachments that nothing refers to. One instance at a time; the others find nothing left to do.
 
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Context;
 use crate::outbox::{partitions, worker};
 use crate::periodic;
+use crate::records::uploads;
 
 /// What a turn did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +19,10 @@ pub struct Kept {
     pub dropped: i32,
     /// Silent workers forgotten.
     pub workers: u64,
+    /// Attachments collected that no record has.
+    pub attachments: u64,
+    /// Bytes (blobs) collected that belong to no attachment, of broken uploads for example.
+    pub blobs: u64,
 }
 
 /// Keeps house until stopped.
@@ -30,7 +35,25 @@ pub async fn run_once(context: &Context) -> sqlx::Result<Kept> {
     let mut conn = context.db.acquire().await?;
     let made = partitions::ensure(&mut conn).await?;
     let workers = worker::forget_silent(&mut conn).await?;
+    drop(conn);
+    let (attachments, blobs) = collect(context).await?;
+    let mut conn = context.db.acquire().await?;
     let changes = partitions::drop_older_changes(&mut conn, context.settings.changes_days).await?;
     let dropped = changes + partitions::drop_older(&mut conn, context.settings.retention_days).await?;
-    Ok(Kept { made, dropped, workers })
+    Ok(Kept { made, dropped, workers, attachments, blobs })
+}
+
+/// Collects attachments that nothing refers to, then bytes that belong to none.
+async fn collect(context: &Context) -> sqlx::Result<(u64, u64)> {
+    let hours = i32::from(context.settings.unreferenced_hours);
+    let mut tx = context.db.begin().await?;
+    let attachments = uploads::collect(&mut tx, hours).await?;
+    tx.commit().await?;
+    let mut conn = context.db.acquire().await?;
+    let orphans = uploads::orphans(&mut conn, hours).await?;
+    let mut blobs = 0;
+    for blob in orphans {
+        blobs += u64::from(uploads::delete(&mut conn, blob.id).await?);
+    }
+    Ok((attachments, blobs))
 }

@@ -8,7 +8,7 @@
 //! | [`rescuer`] | four times a `heartbeat` | takes back the leases of dead workers |
 //! | [`callbacks`] | every `callback_check` | sends registrations again whose callback is overdue |
 //! | [`duplicates`] | every `duplicate_check` | compares records that were accepted at the same moment |
-//! | [`housekeeping`] | every hour | makes the coming days' partitions, drops those past their retention, forgets silent workers |
+//! | [`housekeeping`] | every hour | makes the coming days' partitions, drops those past their retention, forgets silent workers, collects attachments that nothing refers to |
 //!
 //! Promises: no transaction is open during an exchange (P9); what one destination does delays no other; a lease is
 //! settled once and by its holder (P6); a stop sends nothing new, waits for open exchanges, then cuts them short and
@@ -86,6 +86,8 @@ pub struct Settings {
     pub retention_days: u16,
     /// Days that what moved is kept.
     pub changes_days: u16,
+    /// Hours that an attachment is kept that no record has.
+    pub unreferenced_hours: u16,
     /// Whether this process hears of other instances' work and tells of its own; if not, it opens no connections for
     /// that and only polls.
     pub listen: bool,
@@ -103,6 +105,7 @@ impl Default for Settings {
             duplicate_check: Duration::from_secs(30),
             retention_days: 90,
             changes_days: 14,
+            unreferenced_hours: 24,
             listen: true,
         }
     }

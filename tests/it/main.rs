@@ -4,6 +4,7 @@
 
 mod acts;
 mod answers;
+mod attachments;
 mod attempts;
 mod bad_input;
 mod batch;

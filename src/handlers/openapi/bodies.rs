@@ -5,8 +5,46 @@
 
 use utoipa::ToSchema;
 
-use super::super::body::AttachmentBody;
 use super::Declaration;
+
+/// An attachment beside the declaration: its bytes, or what was uploaded before.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = Attachment)]
+pub(in crate::handlers) enum AnyAttachment {
+    Inline(InlineAttachment),
+    Uploaded(UploadedAttachment),
+}
+
+/// An attachment whose bytes come with the request.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(in crate::handlers) struct InlineAttachment {
+    /// What it proves.
+    #[schema(rename = "type", pattern = r"^[^\x00]*$")]
+    kind: Option<String>,
+    /// What its bytes are; they are looked at.
+    #[schema(pattern = r"^[^\x00]*$", examples("image/png"))]
+    content_type: Option<String>,
+    /// Base64 (RFC 4648 §4) of an image (PNG, JPEG, GIF, WebP, TIFF, HEIF) or a PDF, or a `data:` URL of it.
+    #[schema(min_length = 1, pattern = r"^[^\x00]*$", content_encoding = "base64")]
+    data: String,
+}
+
+/// An attachment that the caller uploaded before, or may read.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(in crate::handlers) struct UploadedAttachment {
+    /// What it proves.
+    #[schema(rename = "type", pattern = r"^[^\x00]*$")]
+    kind: Option<String>,
+    /// What its bytes are.
+    #[schema(pattern = r"^[^\x00]*$", examples("image/png"))]
+    content_type: Option<String>,
+    /// SHA-256 of its bytes, in hexadecimal.
+    #[schema(pattern = "^[0-9A-Fa-f]{64}$")]
+    sha256: String,
+}
 
 /// A corrected declaration: a new version of the record.
 #[derive(ToSchema)]
@@ -18,7 +56,7 @@ pub(in crate::handlers) struct Correction {
     declaration: Declaration,
     /// Attachments beside those in the declaration.
     #[schema(required = false)]
-    attachments: Vec<AttachmentBody<'static>>,
+    attachments: Vec<AnyAttachment>,
     /// Free text, kept with the action.
     #[schema(pattern = r"^[^\x00]*$")]
     comment: Option<String>,

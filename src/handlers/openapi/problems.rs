@@ -28,13 +28,14 @@ const BODY: &[Kind] = &[
     Kind::BadRequest,
     Kind::TooLarge,
     Kind::UnsupportedType,
+    Kind::Busy,
 ];
 
 /// What a transaction id may answer.
 const KEY: &[Kind] = &[Kind::KeyMissing, Kind::KeyInvalid, Kind::KeyMismatch, Kind::KeyReused, Kind::InProgress];
 
 /// What a declaration and its attachments may answer.
-const DECLARATION: &[Kind] = &[Kind::InvalidDeclaration, Kind::InvalidAttachment];
+const DECLARATION: &[Kind] = &[Kind::InvalidDeclaration, Kind::InvalidAttachment, Kind::UnknownAttachment];
 
 /// Names a set of problems, for the `responses(…)` of operations.
 macro_rules! sets {
@@ -65,6 +66,13 @@ sets! {
     FeedProblems = [
         CALLER,
         [Kind::BadRequest, Kind::CursorInvalid, Kind::CursorExpired, Kind::Forbidden, Kind::TooManyWaiting],
+    ];
+    /// Of reading an attachment.
+    ReadAttachmentProblems = [CALLER, [Kind::InvalidId, Kind::NotFound, Kind::RangeNotSatisfiable]];
+    /// Of an upload.
+    UploadProblems = [
+        CALLER,
+        [Kind::InvalidId, Kind::Forbidden, Kind::BodyUnreadable, Kind::InvalidAttachment, Kind::TooLarge, Kind::DigestMismatch],
     ];
     /// Of a new record.
     SubmitProblems = [CALLER, BODY, KEY, DECLARATION, [Kind::UnknownEvent, Kind::Forbidden, Kind::Overloaded]];
@@ -181,6 +189,7 @@ fn headers(kinds: &[Kind]) -> Vec<(&'static str, Header)> {
                 | Kind::TimedOut
                 | Kind::TooManyWaiting
                 | Kind::Unavailable
+                | Kind::Busy
         )
     };
     if kinds.iter().any(passing) {

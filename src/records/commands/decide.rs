@@ -19,6 +19,7 @@ use crate::records::effects::{self, EVENT_REGISTRATION, Origin};
 use crate::records::fhir::{Declaration, DeclarationError, Form, Stamp};
 use crate::records::model::{Status, Step, transition};
 use crate::records::store::action::{self, NewAction, Requested};
+use crate::records::store::attachment;
 use crate::records::store::record::{self, Row};
 use crate::records::store::version::{self, NewVersion};
 use crate::transactions::{self, Claim, Claimed, Fingerprint, Saved};
@@ -232,6 +233,7 @@ async fn add_identifiers(
     row.version += 1;
     let new = NewVersion { record_id: row.id, version: row.version, declaration: &stamped, created_by: &decision.by };
     version::insert(conn, &[new]).await?;
+    attachment::carry(conn, row.id, row.version - 1, row.version).await?;
     Ok(kept)
 }
 

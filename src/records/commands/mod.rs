@@ -64,6 +64,12 @@ pub enum CommandError {
     /// The declaration cannot be stamped.
     #[error(transparent)]
     Declaration(#[from] DeclarationError),
+    /// An attachment that is referred to is not there, or not any more.
+    #[error("no such attachment, or not for you")]
+    UnknownAttachment {
+        /// Where it is referred to: a JSON pointer into the request's body.
+        pointer: String,
+    },
     /// No free tracking id was found.
     #[error("no free tracking id was found")]
     NoTrackingId,

@@ -94,6 +94,8 @@ pub struct Stamp<'a> {
 
 /// An attachment whose bytes stand in the bundle itself.
 pub struct Inline<'t> {
+    /// Where it stands, as a JSON pointer.
+    pub path: String,
     /// What it proves: the first code of the document reference's type.
     pub kind: Option<String>,
     /// The media type it claims.
@@ -106,11 +108,30 @@ pub struct Inline<'t> {
     leftover: Option<Range<usize>>,
 }
 
+/// An attachment of a document reference that is elsewhere.
+pub struct Elsewhere<'t> {
+    /// Where its URL stands, as a JSON pointer.
+    pub path: String,
+    /// What it proves: the first code of the document reference's type.
+    pub kind: Option<String>,
+    /// The media type it claims.
+    pub content_type: Option<String>,
+    /// The URL.
+    pub url: Cow<'t, str>,
+}
+
+/// The attachments of document references.
+#[derive(Default)]
+struct Attached<'t> {
+    inline: Vec<Inline<'t>>,
+    elsewhere: Vec<Elsewhere<'t>>,
+}
+
 /// A declaration that was read, with the places that can be written to.
 pub struct Declaration<'t> {
     text: &'t str,
     bundle: Option<Bundle<'t>>,
-    inline: Vec<Inline<'t>>,
+    attached: Attached<'t>,
 }
 
 impl<'t> Declaration<'t> {
@@ -118,13 +139,13 @@ impl<'t> Declaration<'t> {
     pub fn parse(text: &'t str) -> Result<Self, DeclarationError> {
         let root = Piece::of(text).and_then(Piece::object);
         let root = root.ok_or(DeclarationError::NotAnObject)?;
-        let (bundle, inline) = if says(&root, "resourceType", "Bundle") {
-            let (bundle, inline) = Bundle::read(&root)?;
-            (Some(bundle), inline)
+        let (bundle, attached) = if says(&root, "resourceType", "Bundle") {
+            let (bundle, attached) = Bundle::read(&root)?;
+            (Some(bundle), attached)
         } else {
-            (None, Vec::new())
+            (None, Attached::default())
         };
-        Ok(Self { text, bundle, inline })
+        Ok(Self { text, bundle, attached })
     }
 
     /// Which of the two shapes it has.
@@ -134,28 +155,45 @@ impl<'t> Declaration<'t> {
 
     /// The attachments in it, in the order of the text.
     pub fn inline(&self) -> &[Inline<'t>] {
-        &self.inline
+        &self.attached.inline
+    }
+
+    /// The attachments that it names by a URL and does not bring.
+    pub fn elsewhere(&self) -> &[Elsewhere<'t>] {
+        &self.attached.elsewhere
+    }
+
+    /// The text with a URL for each of [`inline`](Self::inline), in that order, and nothing else changed.
+    pub fn detached(&self, urls: &[String]) -> Result<String, DeclarationError> {
+        let mut edits = Edits::default();
+        self.detach(urls, &mut edits)?;
+        Ok(edits.apply(self.text))
     }
 
     /// The text with the record's facts in it and a URL for each of [`inline`](Self::inline), in that
     /// order. A flat declaration stays as it is: nobody looks for the facts in there.
     pub fn stamped(&self, stamp: &Stamp<'_>, urls: &[String]) -> Result<String, DeclarationError> {
-        let (attachments, urls_given) = (self.inline.len(), urls.len());
-        if attachments != urls_given {
-            return Err(DeclarationError::UrlCount { attachments, urls: urls_given });
-        }
         let mut edits = Edits::default();
         if let Some(bundle) = &self.bundle {
             bundle.stamp(stamp, &mut edits)?;
         }
-        for (inline, url) in self.inline.iter().zip(urls) {
+        self.detach(urls, &mut edits)?;
+        Ok(edits.apply(self.text))
+    }
+
+    fn detach(&self, urls: &[String], edits: &mut Edits) -> Result<(), DeclarationError> {
+        let (attachments, urls_given) = (self.attached.inline.len(), urls.len());
+        if attachments != urls_given {
+            return Err(DeclarationError::UrlCount { attachments, urls: urls_given });
+        }
+        for (inline, url) in self.attached.inline.iter().zip(urls) {
             let url = format!("\"url\":{}", Value::from(url.as_str()));
             edits.replace(inline.place.clone(), url);
             if let Some(leftover) = inline.leftover.clone() {
                 edits.replace(leftover, String::new());
             }
         }
-        Ok(edits.apply(self.text))
+        Ok(())
     }
 }
 
@@ -184,22 +222,24 @@ impl<'t> Entry<'t> {
         self.full_url.as_deref() == Some(reference) || kind == self.kind && says(&self.resource, "id", id)
     }
 
-    /// The attachments of a document reference whose bytes stand in it.
-    fn attachments(&self) -> Result<Vec<Inline<'t>>, DeclarationError> {
+    /// The attachments of a document reference.
+    fn attachments(&self, found: &mut Attached<'t>) -> Result<(), DeclarationError> {
         let Some(contents) = self.resource.get("content") else {
-            return Ok(Vec::new());
+            return Ok(());
         };
         let path = format!("{}/content", self.path);
         let kind = codings(&self.resource, "type");
         let kind = kind.first().and_then(|coding| coding.string("code"));
-        let mut found = Vec::new();
         for (index, content) in array(contents, &path)?.elements.iter().enumerate() {
             let path = format!("{path}/{index}/attachment");
             let attachment = content.object().and_then(|content| content.get("attachment"));
             let attachment = object(attachment, &path)?;
-            found.extend(Inline::read(&attachment, kind.as_deref(), &path)?);
+            match Inline::read(&attachment, kind.as_deref(), &path)? {
+                Some(inline) => found.inline.push(inline),
+                None => found.elsewhere.extend(Elsewhere::read(&attachment, kind.as_deref(), &path)),
+            }
         }
-        Ok(found)
+        Ok(())
     }
 }
 
@@ -219,7 +259,15 @@ impl<'t> Inline<'t> {
         };
         let kind = kind.map(str::to_owned);
         let content_type = attachment.string("contentType").map(Cow::into_owned);
-        Ok(Some(Self { kind, content_type, data, place, leftover }))
+        Ok(Some(Self { path: path.to_owned(), kind, content_type, data, place, leftover }))
+    }
+}
+
+impl<'t> Elsewhere<'t> {
+    fn read(attachment: &Object<'t>, kind: Option<&str>, path: &str) -> Option<Self> {
+        let url = attachment.string("url")?;
+        let content_type = attachment.string("contentType").map(Cow::into_owned);
+        Some(Self { path: format!("{path}/url"), kind: kind.map(str::to_owned), content_type, url })
     }
 }
 
@@ -239,7 +287,7 @@ struct Bundle<'t> {
 }
 
 impl<'t> Bundle<'t> {
-    fn read(root: &Object<'t>) -> Result<(Self, Vec<Inline<'t>>), DeclarationError> {
+    fn read(root: &Object<'t>) -> Result<(Self, Attached<'t>), DeclarationError> {
         if !says(root, "type", "document") {
             return Err(DeclarationError::NotADocument);
         }
@@ -251,18 +299,18 @@ impl<'t> Bundle<'t> {
             return Err(DeclarationError::FirstEntryNotComposition);
         }
         let child_reference = reference(&first.resource, "child-details");
-        let (mut tasks, mut child, mut inline) = (Vec::new(), None, Vec::new());
+        let (mut tasks, mut child, mut attached) = (Vec::new(), None, Attached::default());
         for (index, piece) in entries {
             let entry = Entry::read(index, *piece)?;
             let is_child = || child_reference.as_deref().is_some_and(|child| entry.is_meant_by(child));
             match &*entry.kind {
                 "Task" => tasks.push(Identified::of(entry)?),
-                "DocumentReference" => inline.extend(entry.attachments()?),
+                "DocumentReference" => entry.attachments(&mut attached)?,
                 "Patient" if child.is_none() && is_child() => child = Some(Identified::of(entry)?),
                 _ => {}
             }
         }
-        Ok((Self { entries: list, composition: first.resource, tasks, child }, inline))
+        Ok((Self { entries: list, composition: first.resource, tasks, child }, attached))
     }
 
     fn stamp(&self, stamp: &Stamp<'_>, edits: &mut Edits) -> Result<(), DeclarationError> {

@@ -1,51 +1,70 @@
-//! The tables `attachment`, `attachment_chunk` and `record_attachment`.
+//! The tables `attachment` and `record_attachment`.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// Bytes per chunk.
-pub(crate) const CHUNK: usize = 256 * 1024;
+/// A header to insert.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewHeader<'a> {
+    pub sha256: &'a [u8],
+    pub media_type: &'a str,
+    pub size: i64,
+    pub blob_id: Uuid,
+}
 
-/// Inserts headers, sorted by digest; returns the digests that were not there before.
+/// Inserts headers, sorted by digest; returns the digests that were not there before, with their blobs. `own_blobs`:
+/// whether the blobs have rows already; otherwise those of the new headers are made, in PostgreSQL.
 pub(crate) async fn insert_headers(
     conn: &mut PgConnection,
-    digests: &[&[u8]],
-    media_types: &[&str],
-    sizes: &[i64],
+    headers: &[NewHeader<'_>],
+    own_blobs: bool,
 ) -> sqlx::Result<Vec<Vec<u8>>> {
+    let digests: Vec<&[u8]> = headers.iter().map(|h| h.sha256).collect();
+    let media_types: Vec<&str> = headers.iter().map(|h| h.media_type).collect();
+    let sizes: Vec<i64> = headers.iter().map(|h| h.size).collect();
+    let blobs: Vec<Uuid> = headers.iter().map(|h| h.blob_id).collect();
     sqlx::query_scalar!(
         r#"
-        insert into attachment (sha256, media_type, size)
-        select distinct on (a.sha256) a.sha256, a.media_type, a.size
-        from unnest($1::bytea[], $2::text[], $3::bigint[]) as a (sha256, media_type, size)
-        order by a.sha256
-        on conflict (sha256) do nothing
-        returning sha256
+        with new as (
+            insert into attachment (sha256, media_type, size, blob_id)
+            select distinct on (a.sha256) a.sha256, a.media_type, a.size, a.blob_id
+            from unnest($1::bytea[], $2::text[], $3::bigint[], $4::uuid[]) as a (sha256, media_type, size, blob_id)
+            order by a.sha256
+            on conflict (sha256) do nothing
+            returning sha256, blob_id),
+        blobs as (insert into attachment_blob (id) select blob_id from new where not $5)
+        select sha256 as "sha256!" from new
         "#,
-        digests as &[&[u8]],
-        media_types as &[&str],
-        sizes,
+        &digests as &[&[u8]],
+        &media_types as &[&str],
+        &sizes,
+        &blobs,
+        own_blobs,
     )
     .fetch_all(conn)
     .await
 }
 
-/// Inserts consecutive chunks of one attachment, the first with this ordinal.
-pub(crate) async fn insert_chunks(
-    conn: &mut PgConnection,
-    sha256: &[u8],
-    first: i32,
-    chunks: &[&[u8]],
-) -> sqlx::Result<()> {
+/// Holds attachments, so that they are not collected before this transaction ends; returns those that are there.
+pub(crate) async fn hold(conn: &mut PgConnection, digests: &[&[u8]]) -> sqlx::Result<Vec<Vec<u8>>> {
+    sqlx::query_scalar!(
+        "select sha256 from attachment where sha256 = any($1) order by sha256 for key share",
+        digests as &[&[u8]]
+    )
+    .fetch_all(conn)
+    .await
+}
+
+/// The attachments of one version become those of another too.
+pub(crate) async fn carry(conn: &mut PgConnection, record_id: Uuid, from: i32, to: i32) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
-        insert into attachment_chunk (sha256, ordinal, data)
-        select $1, $2 + c.ordinal::int - 1, c.data
-        from unnest($3::bytea[]) with ordinality as c (data, ordinal)
+        insert into record_attachment (record_id, version, ordinal, sha256, kind)
+        select record_id, $3, ordinal, sha256, kind from record_attachment where record_id = $1 and version = $2
         "#,
-        sha256,
-        first,
-        chunks as &[&[u8]],
+        record_id,
+        from,
+        to
     )
     .execute(conn)
     .await
@@ -111,23 +130,37 @@ pub(crate) async fn of_version(conn: &mut PgConnection, record_id: Uuid, version
     .await
 }
 
-/// The header of an attachment.
-pub(crate) async fn header(conn: &mut PgConnection, sha256: &[u8]) -> sqlx::Result<Option<(String, i64)>> {
-    let row =
-        sqlx::query!("select media_type, size from attachment where sha256 = $1", sha256).fetch_optional(conn).await?;
-    Ok(row.map(|r| (r.media_type, r.size)))
+/// The header of an attachment, and where its bytes are.
+#[derive(Clone, Debug)]
+pub(crate) struct Header {
+    pub sha256: Vec<u8>,
+    pub media_type: String,
+    pub size: i64,
+    pub blob_id: Uuid,
+    pub place: String,
+    pub path: Option<String>,
 }
 
-/// One chunk of an attachment.
-pub(crate) async fn chunk(conn: &mut PgConnection, sha256: &[u8], ordinal: i32) -> sqlx::Result<Option<Vec<u8>>> {
-    sqlx::query_scalar!("select data from attachment_chunk where sha256 = $1 and ordinal = $2", sha256, ordinal)
-        .fetch_optional(conn)
-        .await
+/// The headers of attachments.
+pub(crate) async fn headers(conn: &mut PgConnection, digests: &[&[u8]]) -> sqlx::Result<Vec<Header>> {
+    sqlx::query_as!(
+        Header,
+        r#"
+        select a.sha256, a.media_type, a.size, a.blob_id, b.place, b.path
+        from attachment a join attachment_blob b on b.id = a.blob_id
+        where a.sha256 = any($1)
+        "#,
+        digests as &[&[u8]]
+    )
+    .fetch_all(conn)
+    .await
 }
 
 /// A record that has an attachment, and what decides who may read it.
 #[derive(Clone, Debug)]
 pub struct Holder {
+    /// The attachment.
+    pub sha256: Vec<u8>,
     /// The record.
     pub record_id: Uuid,
     /// Its event.
@@ -136,16 +169,16 @@ pub struct Holder {
     pub created_by: String,
 }
 
-/// The records that have an attachment.
-pub(crate) async fn holders(conn: &mut PgConnection, sha256: &[u8]) -> sqlx::Result<Vec<Holder>> {
+/// The records that have attachments, by digest.
+pub(crate) async fn holders(conn: &mut PgConnection, digests: &[&[u8]]) -> sqlx::Result<Vec<Holder>> {
     sqlx::query_as!(
         Holder,
         r#"
-        select distinct r.id as record_id, r.event, r.created_by
+        select distinct l.sha256, r.id as record_id, r.event, r.created_by
         from record_attachment l join record r on r.id = l.record_id
-        where l.sha256 = $1
+        where l.sha256 = any($1)
         "#,
-        sha256
+        digests as &[&[u8]]
     )
     .fetch_all(conn)
     .await

@@ -2,10 +2,12 @@
 
 pub(super) mod action;
 pub(super) mod attachment;
+pub(super) mod blob;
 pub(super) mod change;
 pub(super) mod duplicate;
 pub(super) mod find;
 pub(super) mod record;
 pub(super) mod record_match;
 pub(super) mod transaction;
+pub(super) mod upload;
 pub(super) mod version;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crvs_outbox::outbox::Claimed;
 use crvs_outbox::outbox::complete::Outcome as Ending;
-use crvs_outbox::records::attachments::Attachment;
+use crvs_outbox::records::attachments::{Attachment, IMAGES_AND_PDF};
 use crvs_outbox::records::commands::{Answer, Initiator, Submission, Verdict};
 use crvs_outbox::records::fhir::{Declaration, Inline};
 use crvs_outbox::records::model::Step as Move;
@@ -38,7 +38,10 @@ pub(super) fn attachments_of(declaration: &str, wanted: bool) -> Vec<Attachment>
         return Vec::new();
     }
     let parsed = Declaration::parse(declaration).unwrap();
-    let decode = |a: &Inline<'_>| Attachment::decode(a.kind.clone(), a.content_type.as_deref(), &a.data).unwrap();
+    let decode = |a: &Inline<'_>| {
+        let allowed = IMAGES_AND_PDF.map(str::to_owned);
+        Attachment::decode(a.kind.clone(), a.content_type.as_deref(), &a.data, &allowed).unwrap()
+    };
     parsed.inline().iter().map(decode).collect()
 }
 

@@ -43,7 +43,7 @@ async fn refused(conn: &mut PgConnection, sql: &str) -> String {
 const DENIED: &str = "42501";
 
 /// What holds declarations, replies, or what citizens said.
-const PERSONAL: [&str; 7] = [
+const PERSONAL: [&str; 9] = [
     "client_transaction",
     "record",
     "record_action",
@@ -51,6 +51,8 @@ const PERSONAL: [&str; 7] = [
     "record_attachment",
     "attachment",
     "attachment_chunk",
+    "attachment_blob",
+    "attachment_upload",
 ];
 
 const JOBS: [&str; 6] =
