@@ -201,10 +201,13 @@ impl Parts {
             minter,
             webhook_key,
             wakeup: wakeup.clone(),
+            store: settings.store.clone(),
         };
         let handlers = Arc::new(settings.handlers.clone());
         let (pressure, waiting) = (Pressure::default(), Waiting::new(settings.waiting));
-        Ok(Self { state: AppState { db, verifier, keys, settings: handlers, wakeup, pressure, waiting }, context })
+        let store = settings.store.clone();
+        let state = AppState { db, verifier, keys, settings: handlers, store, wakeup, pressure, waiting };
+        Ok(Self { state, context })
     }
 }
 

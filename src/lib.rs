@@ -32,6 +32,7 @@
 //! | action | something done to a record: requested, accepted or rejected; append-only |
 //! | step | an action or a verdict, as the table of transitions knows it |
 //! | transaction id | chosen by the client, one per intention; the key of every dedupe |
+//! | attachment | a scanned document, once per digest; its bytes are a blob |
 //! | message | one consequence of one action for one destination |
 //! | effect | what a destination subscribes to: search, audit, metrics, notification, validation, webhook |
 //! | kind | which consequence a message is, for example `DECLARED` |
@@ -58,7 +59,7 @@
 //!                          ↓          ↓
 //!                       waiting
 //!                          ↓
-//!                       records, transactions, auth, wakeup, pressure, metrics, json
+//!                       records, transactions, auth, wakeup, pressure, metrics, json, objects
 //!                          ↓
 //!                       outbox  (knows no record and no HTTP)
 //!                          ↓
@@ -77,6 +78,7 @@ pub mod demo;
 pub mod handlers;
 pub mod json;
 pub mod metrics;
+pub mod objects;
 pub mod outbox;
 mod periodic;
 pub mod pressure;

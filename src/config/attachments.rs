@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::handlers::UploadSettings;
+use crate::objects::Store;
 
 /// Attachments.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -13,6 +14,8 @@ pub struct Attachments {
     /// Media types that are accepted, uploaded or inline. They are found in the bytes, so only what has a mark of its own
     /// can be named: no text, no XML.
     pub types: Vec<String>,
+    /// Where bytes go: `postgres`, `file:///folder` or `s3://bucket/prefix` with credentials in the environment (`AWS_…`).
+    pub store: String,
     /// Hours that what was uploaded is kept before something refers to it, and that an upload may take.
     pub unreferenced_hours: u16,
 }
@@ -22,6 +25,7 @@ impl Default for Attachments {
         Self {
             max_bytes: 100 * 1024 * 1024,
             types: crate::handlers::IMAGES_AND_PDF.map(str::to_owned).to_vec(),
+            store: "postgres".to_owned(),
             unreferenced_hours: 24,
         }
     }
@@ -43,6 +47,14 @@ impl Attachments {
         };
         rule(!self.types.is_empty() && self.types.iter().all(media_type), "types: media types in lower case");
         rule((1..=8760).contains(&self.unreferenced_hours), "unreferenced_hours: 1 to 8760");
+    }
+
+    /// The store, or what is wrong with it.
+    pub(super) fn open(&self, wrong: &mut Vec<String>) -> Store {
+        Store::open(&self.store).unwrap_or_else(|error| {
+            wrong.push(format!("attachments.store: {error}"));
+            Store::Postgres
+        })
     }
 
     pub(super) fn uploads(&self) -> UploadSettings {

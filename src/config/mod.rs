@@ -19,6 +19,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::auth::{KeySource, MAX_DELIVERY_TTL, MintSettings};
+use crate::objects::Store;
 use crate::outbox::pressure::Limits;
 use crate::records::duplicates::Rules;
 use crate::{handlers, serve, waiting, workers};
@@ -67,11 +68,13 @@ impl File {
             self.destinations.iter().filter_map(|d| destination::checked(d, &allow, &mut wrong)).collect();
         let trusted = self.trusted_issuers.iter().filter_map(|t| trusted(t, &mut wrong)).collect();
         self.check(&mut wrong);
+        let store = self.attachments.open(&mut wrong);
         if !wrong.is_empty() {
             return Err(ConfigError::Invalid(wrong));
         }
         Ok(Settings {
             database_url,
+            store,
             connections: self.connections,
             listen: self.listen,
             internal_addr: self.internal_addr,
@@ -245,6 +248,8 @@ fn trusted(entry: &TrustedIssuer, wrong: &mut Vec<String>) -> Option<Trusted> {
 pub struct Settings {
     /// Where the database is. May hold a password: never logged.
     pub database_url: String,
+    /// Where the bytes of attachments go.
+    pub store: Store,
     /// Connections that this process may hold.
     pub connections: u32,
     /// Where clients and country configs reach the API.

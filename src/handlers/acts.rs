@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::attachments::check_references;
+use super::attachments::prepare;
 use super::body::{self, AttachmentBody, Object};
 use super::extract::{Caller, RecordId, transaction_id};
 use super::problem::{Kind, Problem};
@@ -58,8 +58,8 @@ pub(super) async fn run(
     let access = access(state, &caller, step, record_id).await?;
     let (settings, asking, size) = (Arc::clone(&state.settings), caller.clone(), bytes.len());
     let read = move || read_act(step, &asking, access, record_id, (&headers, &bytes), &settings.attachments.types);
-    let act = body::off_thread(size, read).await?;
-    check_references(state, &caller, &act.attachments, Some(record_id)).await?;
+    let mut act = body::off_thread(size, read).await?;
+    prepare(state, &caller, &mut act.attachments, Some(record_id)).await?;
     transact::admit(state, &act.transaction_id).await?;
     Ok(accepted(&act.transaction_id, transact::act(state, &act).await?))
 }

@@ -1,20 +1,15 @@
 //! `GET` and `HEAD /attachments/{sha256}`: the URL that takes the place of base64 in a stored bundle; and who has an
-//! attachment, which decides who may refer to it ([`check_references`]).
+//! attachment, which decides who may refer to it ([`prepare`]).
 //!
 //! Streamed piece by piece, each with a query of its own, so that a slow reader holds no connection.
-
-use std::ops::Range;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::stream;
-use sqlx::PgPool;
 use uuid::Uuid;
 
-use super::AppState;
 use super::extract::Caller;
 use super::openapi::problems::ReadAttachmentProblems;
 use super::openapi::shapes::DigestPath;
@@ -22,7 +17,8 @@ use super::openapi::tags;
 use super::problem::{Fault, Kind, Problem};
 use super::ranges::{self, Asked};
 use super::validators::Known;
-use crate::records::attachments::{self, Attachment, Blob, CHUNK, Content, Stored, hex};
+use super::{AppState, blobs};
+use crate::records::attachments::{self, Attachment, Content, Stored, hex};
 
 /// Read an attachment
 ///
@@ -45,6 +41,7 @@ pub(super) async fn read(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     let (stored, size, etag) = readable(&state, &caller, path).await?;
+    blobs::reachable(&state, &stored.blob)?;
     let (status, range) = match ranges::asked(&headers, size, &etag) {
         _ if Known::of(&headers).has(&etag) => (StatusCode::NOT_MODIFIED, 0..0),
         Asked::All => (StatusCode::OK, 0..size),
@@ -62,7 +59,7 @@ pub(super) async fn read(
     }
     if status != StatusCode::NOT_MODIFIED {
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
-        *response.body_mut() = bytes(state.db.clone(), stored.blob, range);
+        *response.body_mut() = blobs::stream(state, stored.blob, range);
     }
     Ok(response)
 }
@@ -151,40 +148,21 @@ fn content_range(headers: &mut HeaderMap, text: &str) {
     }
 }
 
-/// The bytes of a range, as they are taken.
-fn bytes(db: PgPool, blob: Blob, range: Range<u64>) -> Body {
-    let end = range.end;
-    Body::from_stream(stream::try_unfold(range.start, move |at| {
-        let (db, blob) = (db.clone(), blob.clone());
-        async move {
-            if at >= end {
-                return Ok(None);
-            }
-            let mut piece = piece(&db, &blob, at).await?;
-            piece.truncate(usize::try_from(end - at).unwrap_or(usize::MAX));
-            let next = at + u64::try_from(piece.len()).unwrap_or(u64::MAX);
-            Ok::<_, sqlx::Error>(Some((piece, next)))
-        }
-    }))
-}
-
-/// The next bytes from a place on. None is an error: it ends the answer before it is whole.
-async fn piece(db: &PgPool, blob: &Blob, at: u64) -> sqlx::Result<Vec<u8>> {
-    let chunk = u64::try_from(CHUNK).unwrap_or(u64::MAX);
-    let ordinal = i32::try_from(at / chunk).unwrap_or(i32::MAX);
-    let skipped = usize::try_from(at % chunk).unwrap_or_default();
-    let mut conn = db.acquire().await?;
-    let mut bytes = attachments::chunk(&mut conn, blob.id, ordinal).await?.ok_or(sqlx::Error::RowNotFound)?;
-    drop(conn);
-    if skipped >= bytes.len() {
-        return Err(sqlx::Error::RowNotFound);
-    }
-    Ok(bytes.split_off(skipped))
+/// Makes the attachments of a submission or a correction ready for its transaction: what it refers to is there and is the
+/// caller's to refer to, and what goes into an object store is in it. Whatever opens such a transaction calls this first.
+pub(super) async fn prepare(
+    state: &AppState,
+    caller: &Caller,
+    list: &mut [Attachment],
+    record: Option<Uuid>,
+) -> Result<(), Problem> {
+    check_references(state, caller, list, record).await?;
+    blobs::write_inline(state, &caller.principal.id, list).await
 }
 
 /// Refuses references to what is not there, and to what the caller does not have: to know a digest is not to have the
 /// bytes. What the record that is acted on has already may be referred to.
-pub(super) async fn check_references(
+async fn check_references(
     state: &AppState,
     caller: &Caller,
     list: &[Attachment],

@@ -24,7 +24,7 @@ use super::openapi::shapes::BatchItem;
 use super::openapi::tags;
 use super::problem::{Kind, Problem};
 use super::records::read_submission;
-use super::{AppState, Settings, attachments, transact};
+use super::{AppState, Settings, attachments, blobs, transact};
 use crate::records::attachments::Attachment;
 use crate::records::changes;
 use crate::records::commands::{Outcome, Submission, TransactionView};
@@ -140,20 +140,29 @@ fn read(caller: &Caller, bytes: &Bytes, settings: &Settings) -> Result<Vec<Item>
     Ok(body.items.into_iter().enumerate().map(one).collect())
 }
 
-/// Looks all attachments up that items refer to, and refuses the items whose are not there, or not for the caller.
+/// Makes the attachments of all items ready: one look for what they refer to. Items whose attachments are not there, or
+/// not for the caller, are refused.
 async fn with_attachments(state: &AppState, caller: &Caller, items: Vec<Item>) -> Result<Vec<Item>, Problem> {
     let stored = attachments::referred_to(state, caller, items.iter().flat_map(Item::attachments)).await?;
-    let judged = items.into_iter().enumerate().map(|(at, item)| match item {
-        Item::Good(good) => match attachments::check(caller, &good.attachments, &stored, None) {
+    let mut judged = Vec::with_capacity(items.len());
+    for (at, item) in items.into_iter().enumerate() {
+        let Item::Good(mut good) = item else {
+            judged.push(item);
+            continue;
+        };
+        let ready = match attachments::check(caller, &good.attachments, &stored, None) {
+            Ok(()) => blobs::write_inline(state, &caller.principal.id, &mut good.attachments).await,
+            Err(problem) => Err(problem),
+        };
+        judged.push(match ready {
             Ok(()) => Item::Good(good),
             Err(problem) => {
                 let problem = problem.under(&format!("/items/{at}"));
                 Item::Bad(ItemResult::refused(Some(good.transaction_id), &problem))
             }
-        },
-        Item::Bad(bad) => Item::Bad(bad),
-    });
-    Ok(judged.collect())
+        });
+    }
+    Ok(judged)
 }
 
 /// Serde skims an item without looking into it: only what makes the whole text no JSON is found here.

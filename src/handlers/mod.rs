@@ -9,6 +9,7 @@
 mod acts;
 mod attachments;
 mod batch;
+mod blobs;
 mod body;
 mod changes;
 mod decisions;
@@ -42,6 +43,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{PublishedKeys, Verifier};
+use crate::objects::Store;
 use crate::pressure::Pressure;
 use crate::waiting::Waiting;
 use crate::wakeup::Wakeup;
@@ -76,6 +78,8 @@ pub struct AppState {
     pub keys: Arc<PublishedKeys>,
     /// What clients may send.
     pub settings: Arc<Settings>,
+    /// Where the bytes of attachments go.
+    pub store: Store,
     /// Tells dispatchers of new work.
     pub wakeup: Wakeup,
     /// Whether submissions are refused.

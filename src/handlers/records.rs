@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::attachments::check_references;
+use super::attachments::prepare;
 use super::body::{self, AttachmentBody, Object};
 use super::extract::{Caller, RecordId, transaction_id};
 use super::openapi::bodies::AnyAttachment;
@@ -68,8 +68,8 @@ pub(super) async fn submit(
     let bytes = body::read(&parts, body, state.settings.body_max).await?;
     let (settings, asking, size) = (Arc::clone(&state.settings), caller.clone(), bytes.len());
     let read = move || read_submission(&asking, &bytes, &settings, |in_body| transaction_id(&parts.headers, in_body));
-    let submission = body::off_thread(size, read).await?;
-    check_references(&state, &caller, &submission.attachments, None).await?;
+    let mut submission = body::off_thread(size, read).await?;
+    prepare(&state, &caller, &mut submission.attachments, None).await?;
     let id = submission.transaction_id.clone();
     transact::admit(&state, &id).await?;
     Ok(accepted(&id, transact::submit(&state, submission).await?))

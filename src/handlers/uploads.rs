@@ -15,10 +15,10 @@ use axum::response::{IntoResponse as _, Response};
 use http_body_util::BodyExt as _;
 use serde::Serialize;
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::AppState;
 use super::attachments::{digest, etag, has, look_up};
+use super::blobs::Writer;
 use super::body::{announced, unreadable};
 use super::extract::Caller;
 use super::openapi::problems::UploadProblems;
@@ -26,8 +26,8 @@ use super::openapi::shapes::DigestPath;
 use super::openapi::tags;
 use super::problem::{Kind, Problem};
 use crate::auth::Right;
-use crate::records::attachments::{self, Blob, CHUNK, hex};
-use crate::records::uploads::{self, POSTGRES, Whole};
+use crate::records::attachments::{self, CHUNK, hex};
+use crate::records::uploads::{self, Whole};
 
 /// What may be uploaded.
 #[derive(Clone, Debug)]
@@ -136,38 +136,25 @@ async fn store(
     let Some(first) = incoming.chunk().await? else {
         return Err(invalid(attachments::AttachmentError::Empty));
     };
-    let blob = Blob { id: Uuid::now_v7(), place: POSTGRES.to_owned(), path: None };
-    uploads::begin(&mut *state.db.acquire().await?, &blob).await?;
+    let mut writer = Writer::begin(state, digest).await?;
     let stored = async {
-        write(state, blob.id, first, &mut incoming).await?;
+        let mut next = Some(first);
+        while let Some(chunk) = next {
+            writer.add(chunk).await?;
+            next = incoming.chunk().await?;
+        }
         let (size, media_type) = incoming.whole(digest)?;
+        writer.finish().await?;
         let whole = Whole { sha256: digest, media_type, size };
         let mut conn = state.db.acquire().await?;
-        let kept = uploads::finish(&mut conn, whole, blob.id, &caller.principal.id).await?;
+        let kept = uploads::finish(&mut conn, whole, writer.blob.id, &caller.principal.id).await?;
         Ok((kept, size, media_type))
     };
     let stored = stored.await;
     if !matches!(stored, Ok((true, ..))) {
-        // If this fails, or nobody waits for it any more, it goes later.
-        let mut conn = state.db.acquire().await?;
-        uploads::abandon(&mut conn, blob.id).await?;
-        uploads::delete(&mut conn, blob.id).await?;
+        writer.abandon().await?;
     }
     stored
-}
-
-async fn write(state: &AppState, blob: Uuid, first: Bytes, incoming: &mut Incoming<'_>) -> Result<(), Problem> {
-    let (mut next, mut ordinal) = (Some(first), 0);
-    while let Some(chunk) = next {
-        let mut conn = state.db.acquire().await?;
-        if !uploads::append(&mut conn, blob, ordinal, &chunk).await? {
-            return Err(Problem::retry(Kind::Unavailable, 1));
-        }
-        drop((conn, chunk));
-        ordinal += 1;
-        next = incoming.chunk().await?;
-    }
-    Ok(())
 }
 
 fn invalid(error: attachments::AttachmentError) -> Problem {

@@ -52,8 +52,19 @@ async fn collect(context: &Context) -> sqlx::Result<(u64, u64)> {
     let mut conn = context.db.acquire().await?;
     let orphans = uploads::orphans(&mut conn, hours).await?;
     let mut blobs = 0;
+    drop(conn);
     for blob in orphans {
-        blobs += u64::from(uploads::delete(&mut conn, blob.id).await?);
+        if let Some(path) = &blob.path {
+            let Some(objects) = context.store.at(&blob.place) else {
+                tracing::warn!(place = blob.place, "bytes to collect are in a store that is not configured");
+                continue;
+            };
+            if let Err(error) = objects.delete(path).await {
+                tracing::warn!(%error, "an object could not be deleted yet");
+                continue;
+            }
+        }
+        blobs += u64::from(uploads::delete(&mut *context.db.acquire().await?, blob.id).await?);
     }
     Ok((attachments, blobs))
 }

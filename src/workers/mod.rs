@@ -41,6 +41,7 @@ use uuid::Uuid;
 
 use crate::auth::{Minter, WebhookKey, WebhookSecret};
 use crate::db::DbError;
+use crate::objects::Store;
 use crate::outbox::destination::Definition;
 use crate::wakeup::Wakeup;
 
@@ -126,6 +127,8 @@ pub struct Context {
     pub minter: Arc<Minter>,
     /// Signs deliveries, where it is asked for.
     pub webhook_key: Arc<WebhookKey>,
+    /// Where the bytes of attachments are, for housekeeping.
+    pub store: Store,
     /// Hears of work, and tells of work that a verdict made.
     pub wakeup: Wakeup,
 }

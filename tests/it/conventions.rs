@@ -52,6 +52,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("db", &[]),
     ("json", &[]),
     ("samples", &[]),
+    ("objects", &[]),
     ("outbox", &[]),
     ("auth", &[]),
     ("transactions", &[]),
@@ -61,10 +62,13 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("pressure", &["metrics", "outbox", "periodic"]),
     ("records", &["outbox", "transactions"]),
     ("waiting", &["db", "metrics", "records", "wakeup"]),
-    ("handlers", &["auth", "json", "metrics", "pressure", "records", "samples", "transactions", "waiting", "wakeup"]),
-    ("workers", &["auth", "db", "metrics", "outbox", "periodic", "records", "wakeup"]),
+    (
+        "handlers",
+        &["auth", "json", "metrics", "objects", "pressure", "records", "samples", "transactions", "waiting", "wakeup"],
+    ),
+    ("workers", &["auth", "db", "metrics", "objects", "outbox", "periodic", "records", "wakeup"]),
     ("serve", &[]),
-    ("config", &["auth", "handlers", "outbox", "records", "serve", "waiting", "workers"]),
+    ("config", &["auth", "handlers", "objects", "outbox", "records", "serve", "waiting", "workers"]),
     (
         "app",
         &[

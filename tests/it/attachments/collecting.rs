@@ -8,7 +8,7 @@ use super::{pdf, sha256};
 use crate::harness::{TestApp, flat};
 
 /// A day later, as far as uploads go.
-const AGE: &str = "
+pub(super) const AGE: &str = "
     update attachment set created_at = created_at - interval '25 hours';
     update attachment_blob set touched_at = touched_at - interval '25 hours';
     update attachment_upload set uploaded_at = uploaded_at - interval '25 hours'";

@@ -4,6 +4,8 @@ mod collecting;
 mod memory;
 mod reading;
 mod references;
+mod s3;
+mod stores;
 mod uploading;
 
 use aws_lc_rs::digest::{SHA256, digest};
