@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::extract::Caller;
 use super::openapi::problems::ReadAttachmentProblems;
-use super::openapi::shapes::DigestPath;
+use super::openapi::shapes::{Binary, DigestPath};
 use super::openapi::tags;
 use super::problem::{Fault, Kind, Problem};
 use super::ranges::{self, Asked};
@@ -27,8 +27,8 @@ use crate::records::attachments::{self, Attachment, Content, Stored, hex};
     get, path = "/attachments/{sha256}", operation_id = "readAttachment", tag = tags::ATTACHMENTS,
     params(DigestPath, Caller),
     responses(
-        (status = 200, description = "The bytes", body = Vec<u8>, content_type = "*/*"),
-        (status = 206, description = "The bytes of the `Range` that was asked for", body = Vec<u8>, content_type = "*/*"),
+        (status = 200, description = "The bytes", body = inline(Binary), content_type = "*/*"),
+        (status = 206, description = "The bytes of the `Range` that was asked for", body = inline(Binary), content_type = "*/*"),
         (status = 304, description = "`If-None-Match` names it"),
         ReadAttachmentProblems,
     ),

@@ -22,7 +22,7 @@ use super::blobs::Writer;
 use super::body::{announced, unreadable};
 use super::extract::Caller;
 use super::openapi::problems::UploadProblems;
-use super::openapi::shapes::DigestPath;
+use super::openapi::shapes::{Binary, DigestPath};
 use super::openapi::tags;
 use super::problem::{Kind, Problem};
 use crate::auth::Right;
@@ -60,7 +60,7 @@ struct Uploaded {
 #[utoipa::path(
     put, path = "/attachments/{sha256}", operation_id = "uploadAttachment", tag = tags::ATTACHMENTS,
     params(DigestPath, Caller),
-    request_body(content = Vec<u8>, content_type = "application/octet-stream"),
+    request_body(content = inline(Binary), content_type = "application/octet-stream"),
     responses(
         (status = 200, description = "It was here already", body = Uploaded),
         (status = 201, description = "It is stored", body = Uploaded),

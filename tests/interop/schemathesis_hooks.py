@@ -1,7 +1,7 @@
 """What OpenAPI cannot say of a request, done to those requests that schemathesis means to be accepted.
 
 A transaction id is in the header or in the body, not in neither, and the same in both; it is new. An attachment's bytes
-are a picture or a PDF, and what its contentType says. A cursor is one that was given out, for the same query. Who waits for
+are a picture or a PDF, and what its contentType says; a digest is that of the bytes, or of some that were uploaded. A cursor is one that was given out, for the same query. Who waits for
 a verdict has one status. Waits are granted, but only a few are asked for, or this would take for ever.
 
 And what an answer with many results cannot be checked for by its status: `results_per_item`.
@@ -9,9 +9,9 @@ And what an answer with many results cannot be checked for by its status: `resul
 
 import base64
 import copy
+import hashlib
 import itertools
 import re
-import hashlib
 import uuid
 
 import schemathesis
@@ -24,6 +24,7 @@ PICTURES = [
     ("application/pdf", "JVBERi0xLjQKJSVFT0YK"),
 ]
 KEY = "Idempotency-Key"
+uploaded = []
 pages = {}
 cursors = []
 waits = itertools.chain([1, 1, 1], itertools.repeat(0))
@@ -40,17 +41,8 @@ def before_call(context, case, kwargs):
         return
     if isinstance(case.body, dict):
         case.body = copy.deepcopy(case.body)
-        attachments = list(inline(case.body.get("declaration")))
-        for each in case.body.get("attachments") or []:
-            # What was uploaded is not made up; tests/it/attachments refers to it.
-            if each.pop("sha256", None) is not None:
-                each["data"] = ""
-            attachments.append(each)
-        for number, attachment in enumerate(attachments):
-            fill(attachment, *PICTURES[number % len(PICTURES)])
-    if case.operation.definition.raw.get("operationId") == "uploadAttachment":
-        content = base64.b64decode(PICTURES[0][1])
-        case.body, case.path_parameters = content, {"sha256": hashlib.sha256(content).hexdigest()}
+        for submission in case.body.get("items", [case.body]):
+            show(submission)
     if any(parameter.name == KEY for parameter in case.operation.headers):
         name(case)
     elif operation_of(case) == "submitRecords":
@@ -60,12 +52,17 @@ def before_call(context, case, kwargs):
         follow(case)
     elif operation_of(case) in ("findRecords", "countRecords"):
         find(case)
+    elif operation_of(case) == "uploadAttachment":
+        case.body = base64.b64decode(PICTURES[next(turns) % len(PICTURES)][1])
+        case.path_parameters["sha256"] = hashlib.sha256(case.body).hexdigest()
     if "Prefer" in case.headers:
         case.headers["Prefer"] = re.sub(r"(?i)(wait *= *)\d+", lambda found: found[1] + str(next(waits)), case.headers["Prefer"])
 
 
 @schemathesis.hook
 def after_call(context, case, response):
+    if operation_of(case) == "uploadAttachment" and response.status_code == 201:
+        uploaded.append(response.json())
     if response.status_code != 200:
         return
     if operation_of(case) == "readChanges":
@@ -125,7 +122,15 @@ def name(case):
 def show(submission):
     """Fills its attachments."""
     attachments = list(inline(submission.get("declaration")))
-    attachments += [each for each in submission.get("attachments") or [] if "data" in each]
+    for attachment in submission.get("attachments") or []:
+        if "sha256" in attachment and not uploaded:
+            attachment["data"] = attachment.pop("sha256")
+        if "data" in attachment:
+            attachments.append(attachment)
+        else:
+            attachment["sha256"] = uploaded[-1]["sha256"]
+            if isinstance(attachment.get("contentType"), str):
+                attachment["contentType"] = uploaded[-1]["contentType"]
     for number, attachment in enumerate(attachments):
         content_type, attachment["data"] = PICTURES[number % len(PICTURES)]
         if isinstance(attachment.get("contentType"), str):

@@ -115,6 +115,18 @@ impl PartialSchema for Event {
     }
 }
 
+/// Bytes as they are.
+pub(in crate::handlers) struct Binary;
+
+impl ToSchema for Binary {}
+
+impl PartialSchema for Binary {
+    fn schema() -> RefOr<Schema> {
+        let format = Some(SchemaFormat::KnownFormat(KnownFormat::Binary));
+        ObjectBuilder::new().schema_type(Type::String).format(format).into()
+    }
+}
+
 /// A submission in a batch: the same, with its transaction id.
 pub(in crate::handlers) struct BatchItem;
 
