@@ -49,8 +49,8 @@ fn run(base: &str, (record, token): &(Uuid, String), folder: &Path) -> Output {
     command.args(["-m", "schemathesis.cli", "--no-color", "--config-file"]).arg(interop.join("schemathesis.toml"));
     command.args(["run", &format!("{base}/openapi.json")]);
     match cases() {
-        // Most operations get so many, a few have no parameters to vary.
-        Some(cases) => command.args(["--max-examples", &(cases / 12).max(1).to_string()]),
+        // Most of the two dozen operations get so many, a few have no parameters to vary.
+        Some(cases) => command.args(["--max-examples", &(cases / 24).max(1).to_string()]),
         None => command.args(["--max-examples", "3", "--generation-deterministic"]),
     };
     command.current_dir(folder).env("PYTHONPATH", interop).env("PYTHONDONTWRITEBYTECODE", "1");
