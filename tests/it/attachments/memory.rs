@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 use reqwest::StatusCode;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use uuid::Uuid;
 
 use super::{pdf, sha256};
-use crate::harness::{Process, Site, user_token};
+use crate::harness::{PATIENCE, Process, Setup, Site, TestApp, flat, user_token};
 
 /// The largest resident set of a process so far, in bytes.
 fn peak(process: &Process) -> u64 {
@@ -44,6 +47,35 @@ async fn many_uploads_at_once_take_a_few_megabytes() {
     assert!(after < 200 << 20, "{} MB", after >> 20);
     assert!(process.terminate().await.success());
     site.done().await;
+}
+
+#[tokio::test]
+async fn who_brings_more_than_there_is_room_for_is_told_to_come_again() {
+    let change = |settings: &mut crvs_outbox::config::Settings| settings.handlers.inline_bytes = 200_000;
+    let app = TestApp::with(Setup { change: Box::new(change), ..Setup::default() }).await;
+    let token = app.token("mary", &["declare"]);
+    let mut body = flat("declare");
+    body["comment"] = "x".repeat(100_000).into();
+    // Somebody has announced as much, and takes their time.
+    let mut slow = TcpStream::connect(app.base.trim_start_matches("http://")).await.unwrap();
+    let head = format!(
+        "POST /records HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 150000\r\n\r\n{{"
+    );
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    let refused = loop {
+        assert!(std::time::Instant::now() < deadline);
+        let answer = app.post("/records", &token, &Uuid::now_v7().to_string(), &body).await;
+        if answer.status() == StatusCode::SERVICE_UNAVAILABLE {
+            break answer;
+        }
+    };
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(refused.json::<serde_json::Value>().await.unwrap()["type"], "urn:crvs-outbox:problem:busy");
+    drop(slow);
+    assert_eq!(app.post("/records", &token, "draft-0001", &body).await.status(), StatusCode::ACCEPTED);
+    app.drain().await;
+    app.done().await;
 }
 
 /// The figure of issue 4; run it with `--ignored --nocapture`.
