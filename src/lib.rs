@@ -55,6 +55,7 @@
 //!
 //! ```text
 //! cli → demo → app, sandbox
+//!     → bench → auth, db, records   (measures `serve` from outside)
 //!       app  → config → serve │ handlers │ workers     (none knows another)
 //!                          ↓          ↓
 //!                       waiting
@@ -71,6 +72,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod db;

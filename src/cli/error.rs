@@ -4,6 +4,7 @@ use dev_postgres::ClusterError;
 
 use crate::app::AppError;
 use crate::auth::{SignerError, TrustError};
+use crate::bench::BenchError;
 use crate::config::ConfigError;
 use crate::db::DbError;
 use crate::demo::DemoError;
@@ -55,6 +56,9 @@ pub enum CliError {
     /// The demo failed.
     #[error(transparent)]
     Demo(#[from] DemoError),
+    /// The measurement failed.
+    #[error(transparent)]
+    Bench(#[from] BenchError),
     /// The sandbox failed.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),

@@ -1,5 +1,6 @@
 //! The command line: what can be asked for, and who does it.
 
+mod bench;
 mod check;
 mod database;
 mod demo;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 pub use error::CliError;
 
+use bench::Bench;
 use database::Database;
 use demo::Demo;
 use destinations::Destinations;
@@ -47,7 +49,11 @@ impl Cli {
             Command::Serve(_) | Command::Migrate(_) | Command::Sandbox(_) | Command::Token(_) => {
                 "info,sqlx=warn,refinery_core=warn"
             }
-            Command::Jobs(_) | Command::Destinations(_) | Command::Records(_) | Command::Openapi(_) => "warn",
+            Command::Jobs(_)
+            | Command::Destinations(_)
+            | Command::Records(_)
+            | Command::Openapi(_)
+            | Command::Bench(_) => "warn",
         }
     }
 }
@@ -68,6 +74,8 @@ enum Command {
     Destinations(Destinations),
     /// Follow a record, and see which wait for a verdict
     Records(Records),
+    /// Measure how fast it is on this machine
+    Bench(Bench),
     /// Print a token signed with the service's key, for trying things out
     Token(Token),
     /// Print the description of the REST API, for tools that read openapi.json
@@ -86,6 +94,7 @@ pub fn run(cli: Cli) -> Result<(), CliError> {
         Command::Records(args) => records::run(&args),
         Command::Token(args) => token::token(&args),
         Command::Openapi(args) => openapi::openapi(&args),
+        Command::Bench(args) => bench::bench(args),
     }
 }
 

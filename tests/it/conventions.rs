@@ -78,7 +78,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("sandbox", &["auth", "workers"]),
     ("demo", &["app", "auth", "config", "db", "samples", "sandbox"]),
-    ("cli", &["workers", "app", "auth", "config", "db", "demo", "handlers", "outbox", "records", "sandbox"]),
+    ("bench", &["auth", "db", "records"]),
+    ("cli", &["workers", "app", "auth", "bench", "config", "db", "demo", "handlers", "outbox", "records", "sandbox"]),
     ("lib", &[]),
 ];
 

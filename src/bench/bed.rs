@@ -1,0 +1,136 @@
+//! What a scenario runs on: a configuration, the service as a process of its own, tokens for its clients.
+
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dev_postgres::Cluster;
+use sqlx::PgPool;
+
+use super::BenchError;
+use crate::auth::{MintSettings, Minter, Signer, SignerError};
+use crate::db;
+
+/// How long the service may take to become ready.
+const PATIENCE: Duration = Duration::from_mins(1);
+const AUDIENCE: &str = "opencrvs:gateway-user";
+
+/// The ground of a scenario.
+pub(super) struct Bed {
+    dir: PathBuf,
+    url: String,
+    minter: Minter,
+}
+
+impl Bed {
+    pub(super) fn new(cluster: &Cluster, dir: &Path) -> Result<Self, BenchError> {
+        let signer = Arc::new(Signer::load_or_generate(&dir.join("signing-key.pem"))?);
+        let settings = MintSettings {
+            issuer: "crvs-outbox".to_owned(),
+            actor: "crvs-outbox".to_owned(),
+            gateway_audience: AUDIENCE.to_owned(),
+            delivery_ttl: Duration::from_mins(5),
+            record_ttl: Duration::from_hours(24),
+        };
+        let minter = Minter::new(signer, settings)?;
+        Ok(Self { dir: dir.to_owned(), url: cluster.url(), minter })
+    }
+
+    /// A token of a user who may do this.
+    pub(super) fn token(&self, user: &str, scope: &str) -> Result<String, SignerError> {
+        self.minter.for_user(user, &[scope.to_owned()], AUDIENCE, Duration::from_hours(6))
+    }
+
+    /// Connections to look with.
+    pub(super) async fn db(&self) -> Result<PgPool, BenchError> {
+        Ok(db::pool(&self.url, 2).await?)
+    }
+
+    /// Starts the service with the usual receivers at `sink`, and these further settings.
+    pub(super) async fn serve(&self, sink: SocketAddr, settings: &str) -> Result<Service, BenchError> {
+        let (public, internal) = (free_address()?, free_address()?);
+        let config = self.dir.join("bench.toml");
+        std::fs::write(&config, configuration(&self.dir, sink, settings))?;
+        let log = self.dir.join("service.log");
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("serve").arg("--config").arg(&config).env("DATABASE_URL", &self.url).env("RUST_LOG", "warn");
+        command.args(["--listen", &public.to_string(), "--internal-addr", &internal.to_string()]);
+        let child = command.stdout(Stdio::null()).stderr(File::create(&log)?).spawn()?;
+        let service = Service { child, public };
+        let ready = format!("http://{internal}/readyz");
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let deadline = Instant::now() + PATIENCE;
+        while !client.get(&ready).send().await.is_ok_and(|r| r.status().is_success()) {
+            if Instant::now() > deadline {
+                return Err(BenchError::NotReady(log));
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(service)
+    }
+}
+
+fn free_address() -> std::io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+/// Whoever submits is not limited here: the limit is not what is measured.
+fn configuration(dir: &Path, sink: SocketAddr, settings: &str) -> String {
+    use std::fmt::Write as _;
+    let key = dir.join("signing-key.pem");
+    let mut text = format!(
+        "stop_seconds = 1\n[egress]\nallow = [\"127.0.0.0/8\"]\n[tokens]\nsigning_key_file = {:?}\n{settings}\n",
+        key.display().to_string()
+    );
+    for (name, effect) in
+        [("search", "search"), ("audit", "audit"), ("metrics", "metrics"), ("notification", "notification")]
+    {
+        // Writing to a String cannot fail.
+        write!(text, "[[destinations]]\nname = \"{name}\"\nurl = \"http://{sink}/{name}\"\neffects = [\"{effect}\"]\nformat = \"cloudevents\"\n")
+            .unwrap_or_default();
+    }
+    text
+}
+
+/// A running service; killed when dropped, which it survives by design.
+pub(super) struct Service {
+    child: Child,
+    /// Where its API is.
+    pub(super) public: SocketAddr,
+}
+
+impl Service {
+    /// An address below its API.
+    pub(super) fn at(&self, path: &str) -> String {
+        format!("http://{}{path}", self.public)
+    }
+
+    /// Resident memory: now, and at most so far, in bytes (`VmRSS` and `VmHWM` of proc(5)).
+    pub(super) fn memory(&self) -> Result<Memory, BenchError> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse::<u64>().ok().map(|kb| kb * 1024)
+        };
+        let memory = field("VmRSS:").zip(field("VmHWM:")).map(|(now, most)| Memory { now, most });
+        memory.ok_or(BenchError::Nothing("/proc has no memory of the service"))
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // Gone already, or gone now.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Resident memory in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Memory {
+    pub(super) now: u64,
+    pub(super) most: u64,
+}
