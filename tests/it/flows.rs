@@ -30,7 +30,7 @@ fn blocks() -> Vec<Block> {
                 }
             }
             (Some(_), Some(_)) => fence = None,
-            (Some(language), None) if language == "sh" => blocks.last_mut().unwrap().shell += &format!("{line}\n"),
+            (Some(language), None) if language == "sh" => blocks.last_mut().unwrap().shell.extend([line, "\n"]),
             (Some(language), None) if language == "text" => blocks.last_mut().unwrap().shows.push(line.to_owned()),
             (Some(_), None) => {}
             (None, None) => flow = line.strip_prefix("### ").map_or(flow, str::to_owned),
@@ -41,7 +41,8 @@ fn blocks() -> Vec<Block> {
 
 /// Blocks of one flow share a shell's variables and folder, as they do for whoever copies them one after the other.
 fn script(of: &[&Block]) -> String {
-    of.iter().enumerate().map(|(n, b)| format!("{{\n{}}} >out{n} 2>err{n}\n", b.shell)).collect()
+    let numbered = of.iter().enumerate();
+    numbered.map(|(n, b)| ["{\n", &b.shell, &format!("}} >out{n} 2>err{n}\n")].concat()).collect()
 }
 
 async fn run(app: &TestApp, token: &str, blocks: &[&Block], dir: &Path) {
