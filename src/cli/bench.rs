@@ -7,7 +7,7 @@ use clap::Args;
 use super::database::start_cluster;
 use super::output::say;
 use super::signals::listen_to_signals;
-use super::{CliError, runtime};
+use super::{CliError, files, runtime};
 use crate::bench::{self, Figure, Options, Scenario};
 
 #[derive(Debug, Args)]
@@ -35,6 +35,7 @@ pub(super) fn bench(args: Bench) -> Result<(), CliError> {
     let dir =
         args.dir.unwrap_or_else(|| std::env::temp_dir().join(format!("crvs-outbox-bench-{}", std::process::id())));
     std::fs::create_dir_all(&dir)?;
+    files::allow_many();
     let options = Options { scenario: args.scenario, size: args.size, rate: args.rate, seconds: args.seconds };
     let cluster = start_cluster(&dir.join("pg"))?;
     let data = cluster.dir().to_owned();

@@ -6,6 +6,7 @@ mod database;
 mod demo;
 mod destinations;
 mod error;
+mod files;
 mod jobs;
 mod openapi;
 mod output;

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::database::Database;
 use super::signals::listen_to_signals;
-use super::{CliError, runtime};
+use super::{CliError, files, runtime};
 use crate::app::{App, Halves};
 use crate::config::{ConfigError, File};
 
@@ -47,6 +47,7 @@ impl Serve {
 
 pub(super) fn serve(args: &Serve) -> Result<(), CliError> {
     let file = args.file()?;
+    files::allow_many();
     let cluster = args.database.cluster()?;
     let url = args.database.url(cluster.as_ref())?;
     runtime()?.block_on(serve_until_told(args, file, &url, cluster.as_ref()))
