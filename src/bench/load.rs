@@ -54,11 +54,11 @@ impl Client {
 }
 
 /// A birth of nobody; `n` makes the names differ.
-pub(super) fn birth(n: u64) -> String {
-    let (child, mother) = (name(n), name(n.wrapping_mul(7919)));
+pub(super) fn birth(year: u16, n: u64) -> String {
+    let (child, mother) = (name(n), name(n.wrapping_mul(7919) + 1));
     let (month, day) = (1 + n % 12, 1 + n / 12 % 28);
     format!(
-        r#"{{"event":"birth","action":"declare","declaration":{{"child.firstName":"{child}","child.familyName":"{mother}","child.dateOfBirth":"2026-{month:02}-{day:02}","mother.firstName":"{mother}","mother.familyName":"{child}"}}}}"#
+        r#"{{"event":"birth","action":"declare","declaration":{{"child.firstName":"{child}","child.familyName":"{mother}","child.dateOfBirth":"{year}-{month:02}-{day:02}","mother.firstName":"{mother}","mother.familyName":"{child}"}}}}"#
     )
 }
 
@@ -87,7 +87,7 @@ pub(super) async fn steady(client: &Client, rate: u32, lasts: Duration, run: &st
         n += 1;
         let (client, id) = (client.clone(), format!("bench-{run}-{n:07}"));
         tasks.spawn(async move {
-            let accepted = client.declare(&id, birth(n)).await?;
+            let accepted = client.declare(&id, birth(2026, n)).await?;
             let settled_at = client.until_settled(&id).await?;
             Ok::<_, BenchError>(Told { transaction_id: id, accepted, settled_at })
         });
