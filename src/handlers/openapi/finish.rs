@@ -85,7 +85,9 @@ fn with_edge(operation: &mut Value) {
 
 fn without_needless_body(operation: &mut Value) {
     let schema = operation.pointer("/requestBody/content/application~1json/schema/$ref").and_then(Value::as_str);
-    if schema.is_some_and(|schema| OPTIONAL.contains(&schema)) {
+    // What is there already need not be sent again.
+    let uploads = operation["operationId"] == "uploadAttachment";
+    if uploads || schema.is_some_and(|schema| OPTIONAL.contains(&schema)) {
         operation["requestBody"]["required"] = json!(false);
     }
 }
