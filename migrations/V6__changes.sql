@@ -20,6 +20,10 @@ comment on column change.at is 'When the database transaction began; decides the
 comment on index change_in_order is 'What is new, for the one reader of an instance that tells all who wait.';
 comment on index change_of_principal is 'What is new for one caller.';
 
+alter table outbox_message add column owner_id text collate "C";
+comment on column outbox_message.owner_id is
+    'Whose transaction it belongs to, and so who is told of it in change, where that is not the initiator: what somebody resumes is done on behalf of whoever had begun it.';
+
 create table change_default (like change including all);
 alter table change attach partition change_default default;
 comment on table change_default is 'Catches rows of a day whose partition is missing, so that a completion never fails for want of one. Empty in health.';
@@ -112,7 +116,7 @@ begin
     insert into operator_action (action, message_id, destination, why, details)
     values ('cancel', message.id, message.destination, btrim(outbox_cancel.why),
             jsonb_build_object('before', message.state, 'after', 'cancelled'));
-    insert into change (principal_id, record_id, action_id) values (message.initiator_id, message.record_id, message.action_id);
+    insert into change (principal_id, record_id, action_id) values (coalesce(message.owner_id, message.initiator_id), message.record_id, message.action_id);
     return next (message.id, message.destination, message.kind, message.state, 'cancelled', true,
                  case when message.kind = 'event-registration'
                       then 'it will never be sent; its record goes on waiting for a verdict until one comes or it is corrected'

@@ -206,6 +206,16 @@ pub struct Owner {
     pub record_id: Uuid,
 }
 
+/// Who sent it, if that is not `initiator`.
+pub async fn owner_beside(
+    conn: &mut PgConnection,
+    transaction_id: &str,
+    initiator: &str,
+) -> sqlx::Result<Option<String>> {
+    let owner = owner(conn, transaction_id).await?.map(|owner| owner.principal_id);
+    Ok(owner.filter(|owner| owner != initiator))
+}
+
 /// Looks a finished transaction up.
 pub async fn owner(conn: &mut PgConnection, transaction_id: &str) -> sqlx::Result<Option<Owner>> {
     sqlx::query_as!(

@@ -18,7 +18,7 @@ pub struct Changes {
 
 impl Default for Changes {
     fn default() -> Self {
-        Self { days: 14, max_waiting: 20_000 }
+        Self { days: 14, max_waiting: 15_000 }
     }
 }
 

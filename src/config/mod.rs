@@ -144,6 +144,8 @@ impl File {
         rule(self.events.iter().all(event), "events: an event is 2 to 31 of a-z 0-9 - and begins with a letter");
         rule(self.connections >= 4, "connections: at least 4 are needed");
         rule(self.body_max_bytes >= 1024, "body_max_bytes: at least 1024");
+        let room = self.changes.max_waiting < self.limits.connections;
+        rule(room, "changes.max_waiting: fewer than limits.connections, which those who do not wait need too");
         rule(self.limits.inline_bytes >= self.body_max_bytes, "limits.inline_bytes: at least body_max_bytes");
         let ttl = Duration::from_secs(self.tokens.delivery_seconds);
         rule(ttl <= MAX_DELIVERY_TTL && !ttl.is_zero(), "tokens.delivery_seconds: 1 to 300");

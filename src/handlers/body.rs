@@ -33,12 +33,8 @@ pub(super) async fn read(parts: &Parts, mut body: Body, max: usize) -> Result<By
         return Err(too_large());
     }
     let held = parts.extensions.get::<Held>();
-    let mut whole = Vec::new();
-    let mut room = announced.unwrap_or(FIRST);
-    if let Some(held) = held {
-        held.reserve(room).await?;
-    }
-    whole.reserve_exact(room);
+    let mut room = announced.unwrap_or(FREE).min(FREE);
+    let mut whole = Vec::with_capacity(room);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| unreadable(&error))?;
         let Ok(data) = frame.into_data() else { continue };
@@ -47,7 +43,8 @@ pub(super) async fn read(parts: &Parts, mut body: Body, max: usize) -> Result<By
             return Err(too_large());
         }
         if needed > room {
-            let more = (room * 2).max(needed).min(max);
+            // All that was announced at once: two that wait for each other's room would both give up.
+            let more = announced.unwrap_or(room * 2).max(needed).min(max);
             if let Some(held) = held {
                 held.reserve(more - room).await?;
             }
@@ -59,8 +56,8 @@ pub(super) async fn read(parts: &Parts, mut body: Body, max: usize) -> Result<By
     Ok(whole.into())
 }
 
-/// The room that a body gets at first if it does not say how long it is.
-const FIRST: usize = 16 * 1024;
+/// Bytes of a body that need no room, so that small requests never wait for large ones.
+const FREE: usize = 64 * 1024;
 
 /// What `Content-Length` says.
 pub(super) fn announced(headers: &HeaderMap) -> Option<u64> {

@@ -88,7 +88,7 @@ impl Admitted {
 /// order.
 ///
 /// The whole list waits for somebody else's lock as long as one submission does, since a copy of the list is most likely
-/// what holds it; its parts wait shortly. What is not done after [`LIST_PATIENCE`], or when the database is gone, is
+/// what holds it; its parts wait shortly. What is not done after ten seconds, or when the database is gone, is
 /// [`CommandError::NotTried`].
 pub async fn submit_list(state: &AppState, list: &[Submission]) -> Vec<Result<Outcome, CommandError>> {
     let mut outcomes = Vec::with_capacity(list.len());

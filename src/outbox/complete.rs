@@ -109,7 +109,7 @@ pub async fn finish_unleased(conn: &mut PgConnection, action_id: Uuid, kind: &st
             from gone
         ), told_of as (
             insert into change (principal_id, record_id, action_id)
-            select distinct initiator_id, record_id, action_id from gone
+            select distinct coalesce(owner_id, initiator_id), record_id, action_id from gone
         )
         select id as "id!", destination as "destination!", record_id as "record_id!" from gone
         "#,
@@ -171,7 +171,7 @@ async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> 
             from gone
         ), told_of as (
             insert into change (principal_id, record_id, action_id)
-            select distinct initiator_id, record_id, action_id from gone
+            select distinct coalesce(owner_id, initiator_id), record_id, action_id from gone
         )
         select id as "id!", destination as "destination!", record_id as "record_id!" from gone
         "#,
@@ -251,10 +251,10 @@ async fn return_to_queue(
             from told
             where m.id = told.id
             returning m.id, m.lease, m.destination, m.record_id, m.skipped, m.attempt + (told.outcome = 'released' or (told.outcome = 'dead' and told.duration is null))::int as attempt,
-                      told.outcome, told.status, told.error, told.duration, m.initiator_id, m.action_id
+                      told.outcome, told.status, told.error, told.duration, m.initiator_id, m.owner_id, m.action_id
         ), told_of as (
             insert into change (principal_id, record_id, action_id)
-            select distinct initiator_id, record_id, action_id from back where outcome = 'dead'
+            select distinct coalesce(owner_id, initiator_id), record_id, action_id from back where outcome = 'dead'
         ), logged as (
             insert into outbox_attempt (message_id, attempt, outcome, destination, status, error, duration, lease, worker_id)
             select id, attempt, outcome::attempt_outcome, destination, status, error, make_interval(secs => duration), lease, $9

@@ -27,21 +27,22 @@ pub async fn enqueue(conn: &mut PgConnection, messages: &[NewMessage]) -> sqlx::
     let scopes: Vec<String> = messages.iter().map(|m| m.initiator_scopes.join(" ")).collect();
     let traces: Vec<Option<&str>> = messages.iter().map(|m| m.traceparent.as_deref()).collect();
     let redeliveries: Vec<i32> = messages.iter().map(|m| m.redelivery).collect();
+    let owners: Vec<Option<&str>> = messages.iter().map(|m| m.owner_id.as_deref()).collect();
     let mut queued = sqlx::query_as!(
         Queued,
         r#"
         insert into outbox_message (state, destination, kind, transaction_id, record_id, action_id,
-                                    initiator_id, initiator_scopes, traceparent, redelivery)
+                                    initiator_id, initiator_scopes, traceparent, redelivery, owner_id)
         select case
                    when row_number() over (partition by d.name, e.record_id order by e.ordinal) > 1
                      or exists (select from outbox_message p where p.record_id = e.record_id and p.destination = d.name and not p.skipped)
                    then 'blocked' else 'queued'
                end::message_state,
                d.name, e.kind, e.transaction_id, e.record_id, e.action_id,
-               e.initiator_id, string_to_array(e.initiator_scopes, ' '), e.traceparent, e.redelivery
-        from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::int[])
+               e.initiator_id, string_to_array(e.initiator_scopes, ' '), e.traceparent, e.redelivery, e.owner_id
+        from unnest($1::text[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::int[], $10::text[])
              with ordinality as e (effect, kind, transaction_id, record_id, action_id,
-                                   initiator_id, initiator_scopes, traceparent, redelivery, ordinal)
+                                   initiator_id, initiator_scopes, traceparent, redelivery, owner_id, ordinal)
         join destination d on d.enabled and e.effect = any (d.effects)
         order by e.ordinal, d.name
         on conflict (destination, transaction_id) do nothing
@@ -56,6 +57,7 @@ pub async fn enqueue(conn: &mut PgConnection, messages: &[NewMessage]) -> sqlx::
         &scopes,
         &traces as &[Option<&str>],
         &redeliveries,
+        &owners as &[Option<&str>],
     )
     .fetch_all(conn)
     .await?;

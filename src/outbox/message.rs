@@ -75,6 +75,8 @@ pub struct NewMessage {
     pub action_id: Uuid,
     /// On whose behalf.
     pub initiator_id: String,
+    /// Whose transaction it belongs to, if not the initiator's.
+    pub owner_id: Option<String>,
     /// The initiator's scopes when the action was accepted. Never a token (P7).
     pub initiator_scopes: Vec<String>,
     /// W3C trace context of the request.

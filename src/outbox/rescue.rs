@@ -48,10 +48,10 @@ pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<R
             from held
             where m.id = held.id
             returning m.id, m.attempt, m.destination, m.record_id, m.lease, held.lease_holder as worker_id, m.state, m.skipped,
-                      m.initiator_id, m.action_id
+                      m.initiator_id, m.owner_id, m.action_id
         ), told_of as (
             insert into change (principal_id, record_id, action_id)
-            select distinct initiator_id, record_id, action_id from freed where state = 'dead'
+            select distinct coalesce(owner_id, initiator_id), record_id, action_id from freed where state = 'dead'
         ), logged as (
             insert into outbox_attempt (message_id, attempt, outcome, destination, error, lease, worker_id)
             select id, attempt, 'lease_expired', destination, 'lease-expired', lease, worker_id from freed

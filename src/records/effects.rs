@@ -96,6 +96,8 @@ pub struct Origin<'a> {
     pub record_id: Uuid,
     /// On whose behalf.
     pub initiator_id: &'a str,
+    /// Whose transaction it is, if not theirs.
+    pub owner_id: Option<&'a str>,
     /// Their scopes.
     pub initiator_scopes: &'a [String],
     /// W3C trace context.
@@ -117,6 +119,7 @@ pub fn messages(origin: Origin<'_>, steps: &[Step], actions: &[Uuid]) -> Vec<New
                 record_id: origin.record_id,
                 action_id: *actions.get(at)?,
                 initiator_id: origin.initiator_id.to_owned(),
+                owner_id: origin.owner_id.map(str::to_owned),
                 initiator_scopes: origin.initiator_scopes.to_vec(),
                 traceparent: origin.traceparent.map(str::to_owned),
                 redelivery: 0,

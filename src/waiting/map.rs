@@ -114,6 +114,11 @@ impl Map {
         add(&mut self.transactions, id, until)
     }
 
+    /// How many feeds of a principal wait.
+    pub(super) fn feeds_of(&self, id: &str) -> usize {
+        self.principals.get(id).map_or(0, Vec::len)
+    }
+
     pub(super) fn wait_for_principal(&mut self, id: &str) -> Arc<Mailbox<OfPrincipal>> {
         self.waiting += 1;
         add(&mut self.principals, id, Until::Moved)

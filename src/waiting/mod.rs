@@ -43,6 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How many read pages of their own at once: ten thousand who come back in one moment leave connections to others.
 const PAGES: usize = 4;
 
+/// As many feeds as one principal may have open: devices, not a way to take everybody's place.
+const FEEDS: usize = 1000;
+
 /// Why one cannot wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CannotWait {
@@ -98,6 +101,9 @@ impl Waiting {
 
     /// Waits for whatever becomes of a principal's transactions. Read a page *after* this: what moves later is told.
     pub async fn principal(&self, id: &str) -> Result<OnePrincipal, CannotWait> {
+        if locked(&self.0.map).feeds_of(id) >= FEEDS {
+            return Err(CannotWait::TooMany);
+        }
         let mailbox = self.enter(|map| map.wait_for_principal(id))?;
         let waits = OnePrincipal { id: id.to_owned(), mailbox, waiting: self.clone() };
         self.until_read().await?;
@@ -110,7 +116,8 @@ impl Waiting {
             return Err(CannotWait::TooMany);
         }
         let entered = enter(&mut map);
-        let first = map.seen.is_none();
+        // The only one may have come while the reader, which had lost its connection, was not looking.
+        let first = map.seen.is_none() || map.waiting == 1;
         drop(map);
         if first {
             self.0.wanted.notify_one();

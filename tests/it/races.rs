@@ -42,6 +42,7 @@ fn message(record_id: Uuid, effect: Effect, kind: &'static str, transaction_id: 
         record_id,
         action_id: Uuid::now_v7(),
         initiator_id: "somebody".to_owned(),
+        owner_id: None,
         initiator_scopes: vec!["declare".to_owned()],
         traceparent: None,
         redelivery: 0,

@@ -30,6 +30,7 @@ use tracing::Instrument as _;
 use self::pace::Paced;
 use self::rate::{Rates, Standing};
 use super::problem::{self, Kind, Problem};
+use super::validators;
 use crate::auth::Principal;
 use crate::metrics;
 
@@ -173,10 +174,11 @@ async fn answer(parts: Parts, body: Body, settings: &Settings, next: Next) -> Re
 
 /// The seconds that the client asks to wait: RFC 7240 §4.3, or the query.
 fn asked_wait(parts: &Parts) -> u64 {
-    let preferences = parts.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let members = preferences.flat_map(|text| text.split([',', ';'])).map(str::trim);
-    let query = parts.uri.query().unwrap_or_default().split('&');
-    members.chain(query).filter_map(|m| m.strip_prefix("wait=")?.trim_matches('"').parse().ok()).max().unwrap_or(0)
+    let preferred = validators::preferred_wait(&parts.headers).map_or(0, |wait| wait.as_secs());
+    let waits = parts.uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.strip_prefix("wait="));
+    // One of more digits than a number has is long, too.
+    let asked = waits.map(|text| text.parse().unwrap_or(WAIT_MAX)).max().unwrap_or(0);
+    preferred.max(asked)
 }
 
 /// draft-ietf-httpapi-ratelimit-headers-11: the policy, and what is left of it.

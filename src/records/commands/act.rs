@@ -241,6 +241,7 @@ async fn send(
         transaction_id: &act.transaction_id,
         record_id: row.id,
         initiator_id: &act.initiator.id,
+        owner_id: None,
         initiator_scopes: &act.initiator.scopes,
         traceparent: act.traceparent.as_deref(),
     };
@@ -249,6 +250,7 @@ async fn send(
     for message in &mut messages {
         let at = flow.actions.iter().position(|id| *id == message.action_id).unwrap_or_default();
         let initiator = flow.initiator(act, at);
+        message.owner_id = (initiator.id != act.initiator.id).then(|| act.initiator.id.clone());
         message.initiator_id.clone_from(&initiator.id);
         message.initiator_scopes.clone_from(&initiator.scopes);
     }

@@ -254,10 +254,12 @@ async fn send(
     step: Step,
     action_id: Uuid,
 ) -> Result<Vec<Queued>, CommandError> {
+    let owner = transactions::owner_beside(conn, &request.transaction_id, &request.created_by).await?;
     let origin = Origin {
         transaction_id: &request.transaction_id,
         record_id: request.record_id,
         initiator_id: &request.created_by,
+        owner_id: owner.as_deref(),
         initiator_scopes: &request.scopes,
         traceparent: decision.traceparent.as_deref(),
     };

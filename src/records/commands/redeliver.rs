@@ -10,6 +10,7 @@ use crate::outbox::{Effect, NewMessage, enqueue, history};
 use crate::records::effects::{self, EVENT_REGISTRATION};
 use crate::records::model::Step;
 use crate::records::store::{action, record};
+use crate::transactions;
 
 /// When to look again where no destination validates.
 const NOBODY_VALIDATES: Duration = Duration::from_mins(5);
@@ -40,6 +41,7 @@ pub async fn redeliver(conn: &mut PgConnection, action_id: Uuid) -> Result<bool,
     if !overdue {
         return Ok(false);
     }
+    let owner_id = transactions::owner_beside(conn, &request.transaction_id, &request.created_by).await?;
     let message = NewMessage {
         effect: Effect::Validation,
         kind: EVENT_REGISTRATION,
@@ -47,6 +49,7 @@ pub async fn redeliver(conn: &mut PgConnection, action_id: Uuid) -> Result<bool,
         record_id: request.record_id,
         action_id,
         initiator_id: request.created_by,
+        owner_id,
         initiator_scopes: request.scopes,
         traceparent: None,
         redelivery: request.redeliveries + 1,

@@ -229,6 +229,7 @@ fn origin<'a>(d: &'a Draft<'_>) -> Origin<'a> {
         transaction_id: &d.submission.transaction_id,
         record_id: d.row.id,
         initiator_id: &d.submission.initiator.id,
+        owner_id: None,
         initiator_scopes: &d.submission.initiator.scopes,
         traceparent: d.submission.traceparent.as_deref(),
     }

@@ -1,6 +1,6 @@
 //! Records that may register the same event.
 //!
-//! Cast: [`Keys`] are what a declaration is compared by; a [`score`] says how alike two are; [`Rules`] say from which score on
+//! Cast: [`Keys`] are what a declaration is compared by; a score says how alike two are; [`Rules`] say from which score on
 //! they are *possible duplicates*, a pair of records that is *open* until it is *resolved* ([`Resolution`]).
 //!
 //! - A submission is compared inside its transaction with every record that was committed before, and with the earlier
@@ -8,7 +8,7 @@
 //!   it is no duplicate.
 //! - A correction is compared anew. It is held if it resembles a record that is not held itself: of each pair
 //!   somebody has to look at one.
-//! - Two that are accepted at the same moment do not see each other: [`recheck`] compares what was accepted since it looked
+//! - Two that are accepted at the same moment do not see each other: [`recheck()`] compares what was accepted since it looked
 //!   the last time.
 //!
 //! Promises: a record never resembles itself; the score does not depend on which of two came first; a pair that somebody said

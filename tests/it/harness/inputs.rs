@@ -60,6 +60,7 @@ pub(crate) fn message(record_id: Uuid, transaction_id: &str) -> NewMessage {
         record_id,
         action_id: Uuid::now_v7(),
         initiator_id: "somebody".to_owned(),
+        owner_id: None,
         initiator_scopes: vec!["declare".to_owned()],
         traceparent: None,
         redelivery: 0,
