@@ -142,10 +142,11 @@ impl Server {
             () = self.soft.cancelled() => return,
         };
         let (settings, stream) = (self.settings, TokioIo::new(stream));
+        // Each on the heap by itself: no connection keeps room for the other kind.
         if is_http2 {
-            self.drive(http2(&settings).serve_connection(stream, service), &activity).await;
+            Box::pin(self.drive(http2(&settings).serve_connection(stream, service), &activity)).await;
         } else {
-            self.drive(http1(&settings).serve_connection(stream, service), &activity).await;
+            Box::pin(self.drive(http1(&settings).serve_connection(stream, service), &activity)).await;
         }
         drop(permit);
     }
