@@ -59,8 +59,8 @@ pub(super) async fn run(
     let (settings, asking, size) = (Arc::clone(&state.settings), caller.clone(), bytes.len());
     let read = move || read_act(step, &asking, access, record_id, (&headers, &bytes), &settings.attachments.types);
     let mut act = body::off_thread(size, read).await?;
-    prepare(state, &caller, &mut act.attachments, Some(record_id)).await?;
     transact::admit(state, &act.transaction_id).await?;
+    prepare(state, &caller, &mut act.attachments, Some(record_id)).await?;
     Ok(accepted(&act.transaction_id, transact::act(state, &act).await?))
 }
 

@@ -192,12 +192,13 @@ async fn run(state: &AppState, items: Vec<Item>) -> Result<Vec<ItemResult>, Prob
     let ids: Vec<&str> = items.iter().filter_map(Item::transaction_id).collect();
     let admitted = transact::admit_list(state, &ids).await?;
     let mut results: Vec<Option<ItemResult>> = Vec::with_capacity(items.len());
-    let mut list = Vec::with_capacity(items.len());
-    for item in items {
+    let (mut list, mut places) = (Vec::with_capacity(items.len()), Vec::with_capacity(items.len()));
+    for (at, item) in items.into_iter().enumerate() {
         results.push(match item {
             Item::Bad(result) => Some(result),
             Item::Good(submission) if admitted.passes(&submission.transaction_id) => {
                 list.push(*submission);
+                places.push(at);
                 None
             }
             Item::Good(submission) => {
@@ -206,9 +207,12 @@ async fn run(state: &AppState, items: Vec<Item>) -> Result<Vec<ItemResult>, Prob
         });
     }
     let outcomes = transact::submit_list(state, &list).await;
-    let mut done = list.into_iter().zip(outcomes).map(|(submission, outcome)| match outcome {
+    let mut done = list.into_iter().zip(places).zip(outcomes).map(|((submission, at), outcome)| match outcome {
         Ok(outcome) => ItemResult::accepted(submission.transaction_id, outcome),
-        Err(error) => ItemResult::refused(Some(submission.transaction_id), &error.into()),
+        Err(error) => {
+            let problem = Problem::from(error).under(&format!("/items/{at}"));
+            ItemResult::refused(Some(submission.transaction_id), &problem)
+        }
     });
     results
         .into_iter()

@@ -69,9 +69,9 @@ pub(super) async fn submit(
     let (settings, asking, size) = (Arc::clone(&state.settings), caller.clone(), bytes.len());
     let read = move || read_submission(&asking, &bytes, &settings, |in_body| transaction_id(&parts.headers, in_body));
     let mut submission = body::off_thread(size, read).await?;
-    prepare(&state, &caller, &mut submission.attachments, None).await?;
     let id = submission.transaction_id.clone();
     transact::admit(&state, &id).await?;
+    prepare(&state, &caller, &mut submission.attachments, None).await?;
     Ok(accepted(&id, transact::submit(&state, submission).await?))
 }
 

@@ -158,7 +158,9 @@ async fn by_name(conn: &mut PgConnection, filter: &Filter) -> Result<Vec<Row>, C
     let mut rows = find::named(conn, tracking_id, number, filter.record_id).await?;
     rows.retain(|row| filter.q.as_deref().is_none_or(|q| is_called(row, q)));
     let trigrams = filter.q.as_deref().map(searched).unwrap_or_default();
-    if !trigrams.is_empty() {
+    // One or two letters of the Latin alphabet say nothing, and would read a third of all records.
+    let tells = trigrams.len() >= 3 || filter.q.as_deref().is_some_and(|q| !q.is_ascii());
+    if tells && !trigrams.is_empty() {
         let namesakes = find::of_people(conn, &trigrams, &Ask { limit: NAMESAKES, ..filter.ask() }).await?;
         rows.extend(namesakes);
         rows.sort_unstable_by_key(|row| (row.created_at, row.id));

@@ -38,21 +38,41 @@ pub async fn run_once(context: &Context) -> sqlx::Result<Kept> {
     drop(conn);
     let (attachments, blobs) = collect(context).await?;
     let mut conn = context.db.acquire().await?;
-    let changes = partitions::drop_older_changes(&mut conn, context.settings.changes_days).await?;
-    let dropped = changes + partitions::drop_older(&mut conn, context.settings.retention_days).await?;
+    // Somebody who reads the one (a dump) keeps nobody from dropping the other.
+    let changes = partitions::drop_older_changes(&mut conn, context.settings.changes_days).await;
+    let others = partitions::drop_older(&mut conn, context.settings.retention_days).await;
+    let dropped = changes? + others?;
     Ok(Kept { made, dropped, workers, attachments, blobs })
 }
 
 /// Collects attachments that nothing refers to, then bytes that belong to none.
 async fn collect(context: &Context) -> sqlx::Result<(u64, u64)> {
     let hours = i32::from(context.settings.unreferenced_hours);
-    let mut tx = context.db.begin().await?;
-    let attachments = uploads::collect(&mut tx, hours).await?;
-    tx.commit().await?;
+    let (mut attachments, mut blobs) = (0, 0);
+    loop {
+        let mut tx = context.db.begin().await?;
+        let turn = uploads::collect(&mut tx, hours).await?;
+        tx.commit().await?;
+        attachments += turn;
+        if turn == 0 {
+            break;
+        }
+    }
+    loop {
+        let turn = collect_blobs(context, hours).await?;
+        blobs += turn;
+        if turn == 0 {
+            return Ok((attachments, blobs));
+        }
+    }
+}
+
+/// A turn's worth of bytes; returns how many were collected.
+async fn collect_blobs(context: &Context, hours: i32) -> sqlx::Result<u64> {
     let mut conn = context.db.acquire().await?;
     let orphans = uploads::orphans(&mut conn, hours).await?;
-    let mut blobs = 0;
     drop(conn);
+    let mut blobs = 0;
     for blob in orphans {
         if let Some(path) = &blob.path {
             let Some(objects) = context.store.at(&blob.place) else {
@@ -66,5 +86,5 @@ async fn collect(context: &Context) -> sqlx::Result<(u64, u64)> {
         }
         blobs += u64::from(uploads::delete(&mut *context.db.acquire().await?, blob.id).await?);
     }
-    Ok((attachments, blobs))
+    Ok(blobs)
 }

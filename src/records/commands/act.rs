@@ -128,12 +128,7 @@ async fn advance(conn: &mut PgConnection, act: &Act, mut row: Row, flow: &Flow) 
         row.version += 1;
     }
     // Whatever moves the record also ends the wait for the verdict on an earlier request.
-    if let Some(superseded) = row.awaiting_action_id.take() {
-        action::await_callback(conn, superseded, None).await?;
-        // Its question is void: left in the queue, a dead one would hold up the corrected record for ever.
-        enqueue::hold_predecessors(conn, row.id).await?;
-        complete::finish_unleased(conn, superseded, EVENT_REGISTRATION).await?;
-    }
+    let superseded = row.awaiting_action_id.take();
     let mut appended = Vec::with_capacity(flow.steps.len());
     for (at, (step, id)) in flow.steps.iter().zip(&flow.actions).enumerate() {
         row.status = transition_through(row.status, row.held_action.map(step_of), *step, &flow.steps)?;
@@ -158,6 +153,12 @@ async fn advance(conn: &mut PgConnection, act: &Act, mut row: Row, flow: &Flow) 
         version::insert(conn, &[new]).await?;
         let owner = Owner { record_id: row.id, version: row.version, attachments: &act.attachments };
         attachments::store(conn, &[owner]).await?;
+    }
+    if let Some(superseded) = superseded {
+        action::await_callback(conn, superseded, None).await?;
+        // Its question is void: left in the queue, a dead one would hold up the corrected record for ever.
+        enqueue::hold_predecessors(conn, row.id).await?;
+        complete::finish_unleased(conn, superseded, EVENT_REGISTRATION).await?;
     }
     action::append(conn, &appended).await?;
     record::update(conn, &row).await?;

@@ -111,11 +111,13 @@ pub(super) async fn compare(
         return Ok(HashMap::new());
     }
     let ids: Vec<Uuid> = written.iter().map(|(id, ..)| *id).collect();
-    let mut found = resembling(conn, &ids, &rules).await?;
+    let mut found = alike(conn, &ids, &rules).await?;
     let order: HashMap<Uuid, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
     for (id, others) in &mut found {
         others.retain(|other| order.get(&other.id).is_none_or(|at| Some(at) < order.get(id)));
     }
+    // Only now: those of the list that come later are not to take the places of those that are there.
+    keep_closest(&mut found, &rules);
     open(conn, &mut found).await?;
     Ok(found)
 }
@@ -194,17 +196,31 @@ async fn resembling(
     ids: &[Uuid],
     rules: &Rules,
 ) -> sqlx::Result<HashMap<Uuid, Vec<PossibleDuplicate>>> {
+    let mut found = alike(conn, ids, rules).await?;
+    keep_closest(&mut found, rules);
+    Ok(found)
+}
+
+fn keep_closest(found: &mut HashMap<Uuid, Vec<PossibleDuplicate>>, rules: &Rules) {
+    let most = usize::try_from(rules.max_candidates).unwrap_or_default();
+    for others in found.values_mut() {
+        others.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
+        others.truncate(most);
+    }
+}
+
+/// All that each of the records resembles.
+async fn alike(
+    conn: &mut PgConnection,
+    ids: &[Uuid],
+    rules: &Rules,
+) -> sqlx::Result<HashMap<Uuid, Vec<PossibleDuplicate>>> {
     let mut found: HashMap<Uuid, Vec<PossibleDuplicate>> = HashMap::new();
     for c in record_match::candidates(conn, ids, rules).await? {
         if let Some(score) = score::score(&c.event, &c.asked_face, &c.other_face, rules) {
             let other = PossibleDuplicate { id: c.other, tracking_id: c.other_tracking_id, score };
             found.entry(c.asked).or_default().push(other);
         }
-    }
-    let most = usize::try_from(rules.max_candidates).unwrap_or_default();
-    for others in found.values_mut() {
-        others.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.id.cmp(&b.id)));
-        others.truncate(most);
     }
     Ok(found)
 }

@@ -40,9 +40,10 @@ pub(crate) async fn append_of_record(conn: &mut PgConnection, record_id: Uuid) -
         r#"
         insert into change (principal_id, record_id, action_id)
         select distinct on (a.transaction_id)
-               (select t.principal_id from client_transaction t where t.transaction_id = a.transaction_id), a.record_id, a.id
+               coalesce((select t.principal_id from client_transaction t where t.transaction_id = a.transaction_id), a.created_by),
+               a.record_id, a.id
         from (
-            select transaction_id, record_id, id, ordinal from record_action
+            select transaction_id, created_by, record_id, id, ordinal from record_action
             where record_id = $1 and requested_action_id is null
             order by ordinal desc
             limit 100

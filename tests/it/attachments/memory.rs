@@ -51,7 +51,7 @@ async fn many_uploads_at_once_take_a_few_megabytes() {
 
 #[tokio::test]
 async fn who_brings_more_than_there_is_room_for_is_told_to_come_again() {
-    let change = |settings: &mut crvs_outbox::config::Settings| settings.handlers.inline_bytes = 200_000;
+    let change = |settings: &mut crvs_outbox::config::Settings| settings.handlers.inline_bytes = 100_000;
     let app = TestApp::with(Setup { change: Box::new(change), ..Setup::default() }).await;
     let token = app.token("mary", &["declare"]);
     let mut body = flat("declare");
@@ -62,6 +62,7 @@ async fn who_brings_more_than_there_is_room_for_is_told_to_come_again() {
         "POST /records HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 150000\r\n\r\n{{"
     );
     slow.write_all(head.as_bytes()).await.unwrap();
+    slow.write_all(&vec![b' '; 80_000]).await.unwrap();
     let deadline = std::time::Instant::now() + PATIENCE;
     let refused = loop {
         assert!(std::time::Instant::now() < deadline);
@@ -72,6 +73,8 @@ async fn who_brings_more_than_there_is_room_for_is_told_to_come_again() {
     };
     assert!(refused.headers().contains_key("retry-after"));
     assert_eq!(refused.json::<serde_json::Value>().await.unwrap()["type"], "urn:crvs-outbox:problem:busy");
+    let small = app.post("/records", &token, "small-0001", &flat("declare")).await;
+    assert_eq!(small.status(), StatusCode::ACCEPTED, "small ones wait for no large ones");
     drop(slow);
     assert_eq!(app.post("/records", &token, "draft-0001", &body).await.status(), StatusCode::ACCEPTED);
     app.drain().await;
