@@ -18,7 +18,7 @@ use crate::auth::{
 };
 use crate::config::Settings;
 use crate::db::{self, DbError};
-use crate::handlers::{self, AppState};
+use crate::handlers::{self, AppState, Coalescer};
 use crate::outbox::destination;
 use crate::pressure::Pressure;
 use crate::waiting::Waiting;
@@ -206,7 +206,8 @@ impl Parts {
         let handlers = Arc::new(settings.handlers.clone());
         let (pressure, waiting) = (Pressure::default(), Waiting::new(settings.waiting));
         let store = settings.store.clone();
-        let state = AppState { db, verifier, keys, settings: handlers, store, wakeup, pressure, waiting };
+        let coalescer = Coalescer::default();
+        let state = AppState { db, verifier, keys, settings: handlers, store, wakeup, pressure, waiting, coalescer };
         Ok(Self { state, context })
     }
 }
@@ -220,7 +221,7 @@ async fn pools(settings: &Settings, halves: Halves) -> Result<(PgPool, PgPool), 
         return Ok((one.clone(), one));
     }
     let workers = (all * 2 / 5).max(2);
-    Ok((db::pool(url, (all - workers).max(2)).await?, db::pool(url, workers).await?))
+    Ok((db::pool(url, (all - workers).max(2)).await?, db::pool_pinned(url, workers).await?))
 }
 
 /// Users' issuers, and ourselves: country configs send our own tokens back.

@@ -24,6 +24,9 @@ pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a connection, or the first answer on it, is waited for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long an idle connection is taken to be alive without asking.
+const FRESH: Duration = Duration::from_secs(1);
+
 /// The key of the advisory lock that migrations run under.
 const MIGRATION_LOCK: i64 = 0x6372_7673_6f62_7831;
 const MIGRATION_LOCK_PATIENCE: Duration = Duration::from_mins(1);
@@ -88,12 +91,48 @@ pub async fn connect(url: &str) -> Result<PgConnection, DbError> {
     .await
 }
 
+/// Opens one connection whose [plans are pinned](PINNED).
+pub async fn connect_pinned(url: &str) -> Result<PgConnection, DbError> {
+    let mut conn = connect(url).await?;
+    in_time(async { conn.execute(sqlx::raw_sql(PINNED)).await.map(drop) }).await?;
+    Ok(conn)
+}
+
 /// Opens a pool of up to `connections`.
 pub async fn pool(url: &str, connections: u32) -> Result<PgPool, DbError> {
+    open(url, connections, Plans::Fresh).await
+}
+
+/// Opens a pool of up to `connections` whose [plans are pinned](PINNED).
+pub async fn pool_pinned(url: &str, connections: u32) -> Result<PgPool, DbError> {
+    open(url, connections, Plans::Pinned).await
+}
+
+/// How statements are planned.
+#[derive(Clone, Copy, Debug)]
+enum Plans {
+    /// Each time anew, for what it is asked for and what the tables are then.
+    Fresh,
+    /// Once for a connection, by the indexes alone.
+    Pinned,
+}
+
+async fn open(url: &str, connections: u32, plans: Plans) -> Result<PgPool, DbError> {
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(5))
-        .after_connect(|conn, _| Box::pin(settle_in(conn)))
+        .after_connect(move |conn, _| {
+            Box::pin(async move {
+                settle_in(conn).await?;
+                match plans {
+                    Plans::Fresh => Ok(()),
+                    Plans::Pinned => conn.execute(sqlx::raw_sql(PINNED)).await.map(drop),
+                }
+            })
+        })
+        // A round trip to ask whether the server is still there costs as much as a small statement.
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| Box::pin(is_alive(conn, meta.idle_for)))
         .connect_with(options(url)?)
         .await
         .map_err(|error| {
@@ -102,18 +141,38 @@ pub async fn pool(url: &str, connections: u32) -> Result<PgPool, DbError> {
         })
 }
 
+/// Whether a connection can be used: asked of the server if it has not been used for a moment.
+async fn is_alive(conn: &mut PgConnection, idle_for: Duration) -> sqlx::Result<bool> {
+    Ok(idle_for < FRESH || conn.ping().await.is_ok())
+}
+
 /// Says the session's settings, in one round trip.
 async fn settle_in(conn: &mut PgConnection) -> sqlx::Result<()> {
     let settings = format!(
         "set lock_timeout = '{lock}ms'; \
          set idle_in_transaction_session_timeout = '30s'; \
          set plan_cache_mode = force_custom_plan; \
+         set jit = off; \
          {INSIST_ON_DURABILITY}",
         lock = LOCK_TIMEOUT.as_millis(),
     );
     // The plan: one made while the queue is empty reads and sorts all of it, and would be kept when a backlog comes.
+    // No compilation: these are short statements, and it is estimates, often wrong ones, that would set it off.
     conn.execute(sqlx::raw_sql(AssertSqlSafe(settings))).await.map(drop)
 }
+
+/// For the statements of workers and readers, each of which goes by keys, in the order of an index: planned once for a
+/// connection, and by the indexes alone. Their planning costs more than they do, above all where partitions are; and a
+/// plan that was made while a table was empty would be to read all of it, which stays wrong until it is analyzed.
+const PINNED: &str = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set enable_bitmapscan = off; \
+    set enable_hashjoin = off; set enable_mergejoin = off; set enable_sort = off";
+
+/// Begins a transaction that writes submissions: it waits for no lock for more than a moment, and its plans are pinned
+/// too. One of them has to sort, and one to read a bitmap: what cannot be done without is not to be priced out, since
+/// nothing beside it has a weight then.
+pub const BEGIN_PINNED: &str = "begin; set local lock_timeout = '50ms'; \
+    set local plan_cache_mode = force_generic_plan; set local enable_seqscan = off; \
+    set local enable_hashjoin = off; set local enable_mergejoin = off";
 
 /// P1: a server that is set to answer before its WAL is on disk is told otherwise. Stronger settings are left alone.
 const INSIST_ON_DURABILITY: &str = "select set_config('synchronous_commit', 'on', false) \

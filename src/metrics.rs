@@ -30,6 +30,10 @@ pub fn install() -> Result<(), BuildError> {
 fn describe() {
     describe_counter!("crvs_outbox_submissions_total", "Requests with a transaction id, by outcome.");
     describe_counter!("crvs_outbox_deliveries_total", "Ended deliveries, by destination and outcome.");
+    describe_histogram!(
+        "crvs_outbox_submissions_together",
+        "Submissions that came at the same time and share a commit."
+    );
     describe_histogram!("crvs_outbox_delivery_seconds", "Duration of exchanges, by destination.");
     describe_counter!("crvs_outbox_lease_lost_total", "Settlements refused because the lease was lost.");
     describe_counter!("crvs_outbox_rescued_total", "Leases taken back from dead or late workers.");
@@ -53,6 +57,11 @@ pub fn render() -> String {
 /// A request with a transaction id was answered.
 pub fn submission(outcome: &'static str) {
     counter!("crvs_outbox_submissions_total", "outcome" => outcome).increment(1);
+}
+
+/// So many submissions share a commit.
+pub(crate) fn submitted_together(many: usize) {
+    histogram!("crvs_outbox_submissions_together").record(f64::from(u32::try_from(many).unwrap_or(u32::MAX)));
 }
 
 pub(crate) fn settled(destination: &str, outcome: &Outcome, duration: Option<Duration>) {

@@ -55,7 +55,7 @@ impl Client {
 
 /// A birth of nobody; `n` makes the names differ.
 pub(super) fn birth(year: u16, n: u64) -> String {
-    let (child, mother) = (name(n), name(n.wrapping_mul(7919) + 1));
+    let (child, mother) = (name(n), name(n.wrapping_mul(7919).wrapping_add(1)));
     let (month, day) = (1 + n % 12, 1 + n / 12 % 28);
     format!(
         r#"{{"event":"birth","action":"declare","declaration":{{"child.firstName":"{child}","child.familyName":"{mother}","child.dateOfBirth":"{year}-{month:02}-{day:02}","mother.firstName":"{mother}","mother.familyName":"{child}"}}}}"#
@@ -66,9 +66,12 @@ pub(super) fn birth(year: u16, n: u64) -> String {
 pub(super) fn name(n: u64) -> String {
     const SYLLABLES: [&str; 16] =
         ["ka", "lu", "mi", "no", "ra", "shi", "ta", "vu", "we", "yo", "zan", "bir", "dor", "fel", "gam", "hes"];
-    let mut rest = n.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    // SplitMix64: each bit of the number moves each syllable.
+    let mut rest = n.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    rest = (rest ^ (rest >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    rest = (rest ^ (rest >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     let mut text = String::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         text.push_str(SYLLABLES.get(usize::try_from(rest >> 60).unwrap_or_default()).unwrap_or(&"ka"));
         rest <<= 4;
     }
@@ -81,13 +84,15 @@ pub(super) async fn steady(client: &Client, rate: u32, lasts: Duration, run: &st
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut tasks = JoinSet::new();
     let started = Instant::now();
+    // Another run's births are others.
+    let first = run.bytes().fold(0_u64, |sum, byte| sum * 256 + u64::from(byte));
     let mut n = 0_u64;
     while started.elapsed() < lasts {
         ticks.tick().await;
         n += 1;
         let (client, id) = (client.clone(), format!("bench-{run}-{n:07}"));
         tasks.spawn(async move {
-            let accepted = client.declare(&id, birth(2026, n)).await?;
+            let accepted = client.declare(&id, birth(2026, first + n)).await?;
             let settled_at = client.until_settled(&id).await?;
             Ok::<_, BenchError>(Told { transaction_id: id, accepted, settled_at })
         });

@@ -58,6 +58,9 @@ pub(super) async fn run(
     report(Figure::value(NAME, "submissions", rate, "per second"));
     report(Figure::latency(NAME, "POST /records", told.iter().map(|t| t.accepted).collect()));
     let late = lateness(&bed.db().await?, &told).await?;
+    if late.len() < told.len() {
+        return Err(BenchError::Nothing("submissions without a delivery"));
+    }
     report(Figure::latency(NAME, "last delivery settled to client told", late));
     Ok(())
 }

@@ -37,7 +37,8 @@ pub(super) fn bench(args: Bench) -> Result<(), CliError> {
     std::fs::create_dir_all(&dir)?;
     files::allow_many();
     let options = Options { scenario: args.scenario, size: args.size, rate: args.rate, seconds: args.seconds };
-    let cluster = start_cluster(&dir.join("pg"))?;
+    // Never one that an earlier run left: what it holds would be replayed.
+    let cluster = start_cluster(&dir.join(format!("pg-{}", std::process::id())))?;
     let data = cluster.dir().to_owned();
     let outcome = runtime()?.block_on(async {
         let told = listen_to_signals()?;

@@ -12,6 +12,7 @@ mod batch;
 mod blobs;
 mod body;
 mod changes;
+mod coalescer;
 mod decisions;
 mod edge;
 mod events;
@@ -49,6 +50,7 @@ use crate::waiting::Waiting;
 use crate::wakeup::Wakeup;
 
 pub use crate::records::attachments::IMAGES_AND_PDF;
+pub use coalescer::Coalescer;
 pub use edge::Settings as EdgeSettings;
 pub use uploads::Settings as UploadSettings;
 
@@ -86,6 +88,8 @@ pub struct AppState {
     pub pressure: Pressure,
     /// Those who wait to be told.
     pub waiting: Waiting,
+    /// Where submissions meet that come at the same time.
+    pub coalescer: Coalescer,
 }
 
 /// The routes for clients and country configs, each with its description.

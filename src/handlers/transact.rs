@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 use sqlx::PgConnection;
 
 use super::AppState;
+use super::coalescer::Written;
 use super::problem::Problem;
+use crate::db;
 use crate::metrics;
 use crate::records::commands::{self, Act, CommandError, Decision, Outcome, Submission};
 use crate::transactions;
-
-/// How long a part of a list waits for somebody else's lock.
-const PART_LOCK_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// How long a list is worked on before the rest of it is given up.
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
@@ -50,9 +49,17 @@ pub(super) async fn admit(state: &AppState, transaction_id: &str) -> Result<(), 
     Err(Problem::overloaded())
 }
 
-/// Accepts one submission.
+/// Accepts one submission, in one transaction with others that came at the same time.
 pub async fn submit(state: &AppState, submission: Submission) -> Result<Outcome, CommandError> {
-    once(state, Command::Submit(&[submission])).await
+    match state.coalescer.write(state, submission).await {
+        Written::Done(outcome) => outcome,
+        Written::Alone(submission) => once(state, Command::Submit(&[*submission])).await,
+    }
+}
+
+/// Accepts submissions of whoever it may be in one transaction, or none of them. Waits for nobody's lock for long.
+pub(super) async fn submit_together(state: &AppState, list: &[Submission]) -> Result<Vec<Outcome>, CommandError> {
+    together(state, list, Locks::Shortly).await
 }
 
 /// Which of these may go on while too much is waiting: those that were accepted before.
@@ -100,7 +107,7 @@ pub async fn submit_list(state: &AppState, list: &[Submission]) -> Vec<Result<Ou
             outcomes.extend(part.iter().map(|_| Err(CommandError::NotTried)));
             continue;
         }
-        match together(state, part, part.len() == list.len()).await {
+        match together(state, part, if part.len() == list.len() { Locks::AsOne } else { Locks::Shortly }).await {
             Ok(done) => outcomes.extend(done.into_iter().map(Ok)),
             Err(error) if part.len() == 1 || error.is_outage() => {
                 given_up = error.is_outage();
@@ -116,12 +123,21 @@ pub async fn submit_list(state: &AppState, list: &[Submission]) -> Vec<Result<Ou
     outcomes
 }
 
+/// How long somebody else's lock is waited for.
+#[derive(Clone, Copy, Debug)]
+enum Locks {
+    /// As long as one submission waits.
+    AsOne,
+    /// Shortly, since others wait too.
+    Shortly,
+}
+
 /// One part of a list, in one transaction; tried again as one submission is.
-async fn together(state: &AppState, list: &[Submission], whole: bool) -> Result<Vec<Outcome>, CommandError> {
+async fn together(state: &AppState, list: &[Submission], locks: Locks) -> Result<Vec<Outcome>, CommandError> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match attempt_list(state, list, whole).await {
+        match attempt_list(state, list, locks).await {
             Ok(outcomes) => {
                 state.wakeup.wake();
                 outcomes.iter().for_each(count);
@@ -133,12 +149,11 @@ async fn together(state: &AppState, list: &[Submission], whole: bool) -> Result<
     }
 }
 
-async fn attempt_list(state: &AppState, list: &[Submission], whole: bool) -> Result<Vec<Outcome>, CommandError> {
-    let mut tx = state.db.begin().await?;
-    if !whole {
-        let timeout = format!("{}ms", PART_LOCK_TIMEOUT.as_millis());
-        sqlx::query!("select set_config('lock_timeout', $1, true)", timeout).fetch_one(&mut *tx).await?;
-    }
+async fn attempt_list(state: &AppState, list: &[Submission], locks: Locks) -> Result<Vec<Outcome>, CommandError> {
+    let mut tx = match locks {
+        Locks::AsOne => state.db.begin().await?,
+        Locks::Shortly => state.db.begin_with(db::BEGIN_PINNED).await?,
+    };
     let outcomes = commands::submit(&mut tx, list).await?;
     tx.commit().await?;
     Ok(outcomes)

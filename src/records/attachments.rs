@@ -131,6 +131,11 @@ impl Attachment {
         }
     }
 
+    /// Bytes that it brings; 0 if it only refers to some.
+    pub fn size(&self) -> usize {
+        self.bytes().map_or(0, <[u8]>::len)
+    }
+
     /// Where it can be read.
     pub fn url(&self) -> String {
         format!("/attachments/{}", hex(&self.sha256))

@@ -64,7 +64,7 @@ impl Waiting {
     ) -> Result<(), TurnError> {
         let connected = async {
             self.until_wanted().await;
-            db::connect(url).await
+            db::connect_pinned(url).await
         };
         let mut conn = tokio::select! { conn = connected => conn?, () = stop.cancelled() => return Ok(()) };
         loop {

@@ -25,6 +25,9 @@ const SETTLED_TOGETHER: usize = 100;
 /// slows the lane down.
 const SETTLING: usize = 4;
 
+/// A lane that keeps up turns no more often than this: what comes or ends within it is claimed or settled together.
+const TURN: Duration = Duration::from_millis(5);
+
 /// How often a lane looks from the start of the queue, at the most often; no more than a twentieth of its time.
 const FULL_LOOK: Duration = Duration::from_secs(1);
 const FULL_LOOK_SHARE: u32 = 20;
@@ -81,11 +84,18 @@ impl Lane {
     /// Works until stopped. After `stop.soft` nothing is claimed; what is open is finished, or cut short at `stop.hard`.
     pub async fn run(mut self, stop: Stop) {
         let mut wake = self.context.wakeup.subscribe();
+        // Whether something may be ready, and whether there is more than was taken.
+        let (mut look, mut more) = (true, false);
         while !stop.soft.is_cancelled() {
-            // Seen before we look: a wake-up that comes while we look is heard below.
-            wake.mark_unchanged();
-            if self.fill().await && self.has_room() {
-                continue;
+            let turn = Instant::now();
+            if look && self.wait_until <= turn {
+                // Seen before we look: a wake-up that comes while we look is heard below.
+                wake.mark_unchanged();
+                more = self.fill().await;
+                look = more;
+                if more && self.has_room() {
+                    continue;
+                }
             }
             let waits = self.wait_until.saturating_duration_since(Instant::now());
             let poll = periodic::jittered(self.context.settings.poll);
@@ -95,9 +105,12 @@ impl Lane {
                 () = stop.soft.cancelled() => break,
                 Some(ended) = self.open.join_next_with_id() => self.finish(ended).await,
                 // What is settled may have made its successors ready.
-                Some(_) = self.settling.join_next() => {}
-                Ok(()) = wake.changed(), if room && waits.is_zero() => {}
-                () = tokio::time::sleep(pause), if room => {}
+                Some(_) = self.settling.join_next() => look = true,
+                Ok(()) = wake.changed(), if room && waits.is_zero() => look = true,
+                () = tokio::time::sleep(pause), if room => look = true,
+            }
+            if !more {
+                tokio::time::sleep_until((turn + TURN).into()).await;
             }
         }
         self.drain(&stop).await;
@@ -120,7 +133,7 @@ impl Lane {
         self.open.len() < usize::from(self.destination().definition.concurrency)
     }
 
-    /// Claims into the free room and starts the exchanges; true if something was claimed.
+    /// Claims into the free room and starts the exchanges; true if there may be more than was claimed.
     async fn fill(&mut self) -> bool {
         let destination = self.destination();
         let Some((limit, retries)) = self.room(&destination) else {
@@ -146,7 +159,7 @@ impl Lane {
             let source = sources.get(&message.action_id).cloned();
             self.start(Arc::clone(&destination), message, source);
         }
-        true
+        batch.full
     }
 
     /// How many messages may be claimed, and how many of them may be retries: half of the places are kept for fresh ones,

@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
-
 use super::{Context, Destination};
 use crate::metrics;
 use crate::outbox::breaker::{self, Change, Pulse};
@@ -147,18 +145,15 @@ async fn together(context: &Context, destination: &Destination, list: Vec<Settle
     failed
 }
 
-/// How long a settlement waits for somebody who holds its rows, before it lets the others go first.
-async fn be_impatient(conn: &mut PgConnection) -> sqlx::Result<()> {
-    sqlx::query!("select set_config('lock_timeout', '300ms', true)").fetch_one(conn).await.map(drop)
-}
+/// Begins a settlement, which does not wait long for somebody who holds its rows, but lets the others go first.
+const BEGIN_IMPATIENTLY: &str = "begin; set local lock_timeout = '300ms'";
 
 async fn settle_plain(
     context: &Context,
     destination: &Destination,
     settlements: &[Settlement],
 ) -> Result<(), CommandError> {
-    let mut tx = context.db.begin().await?;
-    be_impatient(&mut tx).await?;
+    let mut tx = context.db.begin_with(BEGIN_IMPATIENTLY).await?;
     let settled = complete::complete(&mut tx, context.worker, settlements).await?;
     tx.commit().await?;
     if settlements.iter().any(|s| matches!(s.outcome, Outcome::Delivered | Outcome::Dead)) {
@@ -169,8 +164,7 @@ async fn settle_plain(
 }
 
 async fn settle_answer(context: &Context, destination: &Destination, ended: &Ended) -> Result<(), CommandError> {
-    let mut tx = context.db.begin().await?;
-    be_impatient(&mut tx).await?;
+    let mut tx = context.db.begin_with(BEGIN_IMPATIENTLY).await?;
     let answer = ended.answer.clone().unwrap_or(Answer::Nothing);
     let name = &destination.definition.name;
     let standing = receive_answer(&mut tx, ended.action_id, name, answer, context.settings.callback_deadline).await?;

@@ -76,8 +76,8 @@ pub enum CommandError {
     /// The reply could not be written as JSON.
     #[error("the reply could not be written")]
     Reply(#[from] serde_json::Error),
-    /// An item of a list that was given up before its turn: nothing of it was written.
-    #[error("the list was given up before this was tried")]
+    /// An item of a list that was given up. If it was written after all, it is replayed when it is sent again.
+    #[error("the list was given up")]
     NotTried,
     /// The database failed, or a lock was not granted in time.
     #[error("the database failed")]

@@ -44,6 +44,13 @@ pub struct Submission {
     pub comment: Option<String>,
 }
 
+impl Submission {
+    /// Bytes of what it brings.
+    pub fn size(&self) -> usize {
+        self.declaration.len() + self.attachments.iter().map(Attachment::size).sum::<usize>()
+    }
+}
+
 /// How often a new tracking id is drawn before giving up.
 const TRACKING_ID_DRAWS: usize = 20;
 

@@ -99,7 +99,8 @@ pub(crate) struct Candidate {
 /// The records that each of these is to be compared with: those of the days around with a name that is alike, found in
 /// an index alone, and those that share an identifier. Never itself.
 ///
-/// `offset 0` keeps the planner from walking through all records in the order of their ids until enough are found.
+/// `offset 0` keeps the planner from walking through all records of an event, or in the order of their ids, until enough
+/// are found: the identifiers are looked for by themselves.
 pub(crate) async fn candidates(conn: &mut PgConnection, ids: &[Uuid], rules: &Rules) -> sqlx::Result<Vec<Candidate>> {
     let rows = sqlx::query!(
         r#"
@@ -120,9 +121,10 @@ pub(crate) async fn candidates(conn: &mut PgConnection, ids: &[Uuid], rules: &Ru
              limit $4)
             union
             (select same.record_id
-             from (select m.record_id from record_match m
-                   where m.counts and m.event = asked.event and m.identifiers && asked.identifiers and m.record_id <> asked.record_id
+             from (select m.record_id, m.event from record_match m
+                   where m.counts and m.identifiers && asked.identifiers
                    offset 0) same
+             where same.event = asked.event and same.record_id <> asked.record_id
              order by same.record_id
              limit $4)
         ) found
