@@ -24,7 +24,7 @@ pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a connection, or the first answer on it, is waited for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long an idle connection is taken to be alive without asking.
+/// How long a worker's idle connection is taken to be alive without asking.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The key of the advisory lock that migrations run under.
@@ -130,9 +130,8 @@ async fn open(url: &str, connections: u32, plans: Plans) -> Result<PgPool, DbErr
                 }
             })
         })
-        // A round trip to ask whether the server is still there costs as much as a small statement.
         .test_before_acquire(false)
-        .before_acquire(|conn, meta| Box::pin(is_alive(conn, meta.idle_for)))
+        .before_acquire(move |conn, meta| Box::pin(is_alive(conn, plans, meta.idle_for)))
         .connect_with(options(url)?)
         .await
         .map_err(|error| {
@@ -141,9 +140,11 @@ async fn open(url: &str, connections: u32, plans: Plans) -> Result<PgPool, DbErr
         })
 }
 
-/// Whether a connection can be used: asked of the server if it has not been used for a moment.
-async fn is_alive(conn: &mut PgConnection, idle_for: Duration) -> sqlx::Result<bool> {
-    Ok(idle_for < FRESH || conn.ping().await.is_ok())
+/// Whether a connection can be used, asked of the server. That costs as much as a small statement: workers, who try again
+/// by themselves, do not ask of one that they have just used; a client would see the failure.
+async fn is_alive(conn: &mut PgConnection, plans: Plans, idle_for: Duration) -> sqlx::Result<bool> {
+    let is_fresh = matches!(plans, Plans::Pinned) && idle_for < FRESH;
+    Ok(is_fresh || conn.ping().await.is_ok())
 }
 
 /// Says the session's settings, in one round trip.

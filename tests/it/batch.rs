@@ -10,16 +10,7 @@ use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::harness::{TestApp, flat};
-
-/// Nothing but whoever is alone may write a comment `poison`: the database refuses it.
-const POISON: &str = "
-    create function refuse_poison() returns trigger language plpgsql as
-    $$ begin if new.comment = 'poison' then raise exception 'poisoned' using errcode = '23514'; end if; return new; end $$;
-    create trigger poison before insert on record_action for each row execute function refuse_poison();
-    create sequence tries;
-    create function count_try() returns trigger language plpgsql as $$ begin perform nextval('tries'); return null; end $$;
-    create trigger tries before insert on client_transaction for each statement execute function count_try();";
+use crate::harness::{POISON, TestApp, flat};
 
 fn item(id: &str) -> Value {
     let mut item = flat("declare");

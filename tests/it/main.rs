@@ -11,6 +11,7 @@ mod batch;
 mod callbacks;
 mod changes;
 mod changes_plans;
+mod coalescing;
 mod connecting;
 mod conventions;
 mod corrections;

@@ -11,6 +11,15 @@ use uuid::Uuid;
 
 use super::{GATEWAY, key_file, settings};
 
+/// Nothing but whoever is alone may write a comment `poison`: the database refuses it.
+pub(crate) const POISON: &str = "
+    create function refuse_poison() returns trigger language plpgsql as
+    $$ begin if new.comment = 'poison' then raise exception 'poisoned' using errcode = '23514'; end if; return new; end $$;
+    create trigger poison before insert on record_action for each row execute function refuse_poison();
+    create sequence tries;
+    create function count_try() returns trigger language plpgsql as $$ begin perform nextval('tries'); return null; end $$;
+    create trigger tries before insert on client_transaction for each statement execute function count_try();";
+
 /// The sample birth as the body of a submission.
 pub(crate) fn birth(action: &str) -> Value {
     let declaration: Value = serde_json::from_str(samples::BIRTH).unwrap();

@@ -31,7 +31,7 @@ use wiremock::matchers::{method, path};
 use wiremock::{Mock, MockServer, ResponseTemplate};
 
 pub(crate) use cluster::{empty_database, key_file, new_database};
-pub(crate) use inputs::{birth, expired_token, flat, message, record_token, token_of, user_token};
+pub(crate) use inputs::{POISON, birth, expired_token, flat, message, record_token, token_of, user_token};
 pub(crate) use invariants::assert_invariants;
 pub(crate) use process::Process;
 pub(crate) use python::python;
