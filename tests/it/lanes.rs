@@ -23,7 +23,7 @@ fn rows() -> i64 {
 
 async fn queue() -> (String, PgPool) {
     let url = new_database().await;
-    let db = db::pool(&url, 4).await.unwrap();
+    let db = db::pool_pinned(&url, 4).await.unwrap();
     let search = Definition {
         name: "search".to_owned(),
         url: "http://nowhere".to_owned(),

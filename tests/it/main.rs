@@ -35,6 +35,7 @@ mod openapi;
 mod peers;
 mod pgbouncer;
 mod phone;
+mod pinned_plans;
 mod pressure;
 mod property;
 mod queue;

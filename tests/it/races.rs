@@ -21,7 +21,7 @@ const SEARCH: &str = "search";
 
 /// The queue alone, with one destination that gets search, validation and webhook.
 async fn queue() -> PgPool {
-    let db = db::pool(&new_database().await, 12).await.unwrap();
+    let db = db::pool_pinned(&new_database().await, 12).await.unwrap();
     let search = Definition {
         name: SEARCH.to_owned(),
         url: "http://nowhere".to_owned(),
