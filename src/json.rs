@@ -20,6 +20,10 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 /// As many characters of a path as an error shows: keys come from outside and may be of any length.
 const SHOWN: usize = 64;
 
+/// Objects and arrays in one another at most. Readers commonly stop at 127 (serde_json does), and what is sent on has a few
+/// more around it.
+const DEPTH: usize = 100;
+
 /// Why a text is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -45,7 +49,7 @@ pub enum JsonError {
         /// Where, like a JSON pointer, cut to 64 characters.
         path: String,
     },
-    /// Objects and arrays stand 128 deep in one another or more.
+    /// Objects and arrays stand more than 100 deep in one another.
     #[error("objects and arrays are nested too deeply")]
     TooDeep,
 }
@@ -74,6 +78,8 @@ struct Walk<'m> {
     /// The digest with that member, if it was there.
     whole: Option<[u8; 32]>,
     refusal: Option<Refusal>,
+    /// Objects and arrays that it is in.
+    depth: usize,
     /// The steps to where it stopped, innermost first: each level adds its own on the way out, so
     /// that a text without a fault pays nothing for them.
     trail: Vec<String>,
@@ -84,6 +90,7 @@ struct Walk<'m> {
 enum Refusal {
     Duplicate,
     Nul,
+    Depth,
 }
 
 impl Walk<'_> {
@@ -94,10 +101,16 @@ impl Walk<'_> {
         E::custom("refused")
     }
 
+    fn enter<E: Error>(&mut self) -> Result<(), E> {
+        self.depth += 1;
+        if self.depth > DEPTH { Err(self.refuse(Refusal::Depth, None)) } else { Ok(()) }
+    }
+
     fn explain(&self, error: &serde_json::Error) -> JsonError {
         match self.refusal {
             Some(Refusal::Duplicate) => JsonError::DuplicateKey { path: self.path() },
             Some(Refusal::Nul) => JsonError::NulCharacter { path: self.path() },
+            Some(Refusal::Depth) => JsonError::TooDeep,
             None => explain_syntax(error),
         }
     }
@@ -173,6 +186,7 @@ impl<'de> Visitor<'de> for Content<'_, '_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        self.0.enter()?;
         let mut hash = Context::new(&SHA256);
         hash.update(b"a");
         for index in 0_usize.. {
@@ -185,10 +199,12 @@ impl<'de> Visitor<'de> for Content<'_, '_> {
                 }
             }
         }
+        self.0.depth -= 1;
         Ok(finish(hash))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+        self.0.enter()?;
         let mut members = Vec::new();
         while let Some(key) = object.next_key_seed(Key)? {
             if key.contains('\0') {
@@ -202,6 +218,7 @@ impl<'de> Visitor<'de> for Content<'_, '_> {
                 }
             }
         }
+        self.0.depth -= 1;
         // Sorting is needed for the digest anyway, and it brings the same keys together.
         members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         if let Some([(key, _), _]) = members.array_windows().find(|[(one, _), (next, _)]| one == next) {
@@ -361,9 +378,11 @@ mod tests {
     #[test]
     fn a_text_nested_too_deeply_is_refused_and_said_so() {
         let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
-        assert!(digest(nested(127).as_bytes()).is_ok());
-        assert_eq!(refusal(&nested(128)), JsonError::TooDeep);
+        assert!(digest(nested(100).as_bytes()).is_ok());
+        assert_eq!(refusal(&nested(101)), JsonError::TooDeep);
         assert_eq!(refusal(&"{\"a\":".repeat(100_000)), JsonError::TooDeep);
+        // Beside one another they are no deeper.
+        assert!(digest(format!("[{0},{0},{{\"a\":{0}}}]", nested(98)).as_bytes()).is_ok());
     }
 
     #[test]

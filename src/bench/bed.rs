@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dev_postgres::Cluster;
-use sqlx::PgPool;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 
 use super::BenchError;
 use crate::auth::{MintSettings, Minter, Signer, SignerError};
@@ -47,6 +47,11 @@ impl Bed {
     /// Connections to look with.
     pub(super) async fn db(&self) -> Result<PgPool, BenchError> {
         Ok(db::pool(&self.url, 2).await?)
+    }
+
+    /// A connection whose statements may take long without a word in the log.
+    pub(super) async fn quiet(&self) -> Result<PgConnection, BenchError> {
+        Ok(PgConnection::connect_with(&db::options(&self.url)?.disable_statement_logging()).await?)
     }
 
     /// Starts the service with the usual receivers at `sink`, and these further settings.

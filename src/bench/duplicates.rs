@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 
 use super::bed::Bed;
 use super::figures::{count, percentile};
@@ -63,13 +63,11 @@ fn median(of: &mut [Duration]) -> f64 {
 
 async fn fill(bed: &Bed, rows: usize) -> Result<(), BenchError> {
     let sql = include_str!("duplicates.sql").replace("{rows}", &rows.to_string()).replace("{days}", &DAYS.to_string());
-    let db = bed.db().await?;
-    let mut conn = db.acquire().await?;
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await?;
+    let mut conn = bed.quiet().await?;
+    conn.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;
     for table in ["record_match", "record"] {
-        sqlx::raw_sql(AssertSqlSafe(format!("vacuum analyze {table}"))).execute(&mut *conn).await?;
+        conn.execute(sqlx::raw_sql(AssertSqlSafe(format!("vacuum analyze {table}")))).await?;
     }
-    drop(conn);
-    db.close().await;
+    conn.close().await?;
     Ok(())
 }

@@ -77,6 +77,10 @@ async fn access(state: &AppState, caller: &Caller, step: Step, record_id: Uuid) 
         return Err(Problem::insufficient(scope));
     }
     let only_own = declares(step) && !reviews(&caller.principal, &known.view.event);
+    // Before anything else is judged: what is wrong with an act may say something of the record.
+    if only_own && known.created_by != caller.principal.id {
+        return Err(Problem::new(Kind::NotFound));
+    }
     Ok(if only_own { Access::Own } else { Access::Any })
 }
 

@@ -130,7 +130,12 @@ fn answer(changes: &[Arc<ChangeView>], cursor: &Cursor, more: bool) -> Response 
 
 fn wants_events(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
-    values.filter_map(|v| v.split(';').next()).any(|v| v.trim().eq_ignore_ascii_case("text/event-stream"))
+    values.filter_map(|value| value.split_once(';').or(Some((value, "")))).any(|(media_type, parameters)| {
+        // Of weights only the one that says "not this" matters (RFC 9110 §12.4.2).
+        let refused =
+            parameters.split(';').any(|p| matches!(p.trim(), "q=0" | "q=0." | "q=0.0" | "q=0.00" | "q=0.000"));
+        media_type.trim().eq_ignore_ascii_case("text/event-stream") && !refused
+    })
 }
 
 impl Asked {
@@ -184,5 +189,23 @@ impl From<ChangesError> for Problem {
                 .detail("get a new cursor by GET /changes, then ask for what you wait for by POST /transactions/query"),
             ChangesError::Database(error) => error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_for_who_accepts_them() {
+        let wants = |accept: &'static str| {
+            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+            wants_events(&headers)
+        };
+        assert!(wants("text/event-stream"));
+        assert!(wants("application/json;q=0.5, Text/Event-Stream;q=0.9"));
+        assert!(!wants("text/event-stream;q=0, application/json"));
+        assert!(!wants("application/json"));
+        assert!(!wants("*/*"));
     }
 }

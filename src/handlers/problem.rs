@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use crate::auth::AuthError;
 use crate::records::commands::CommandError;
 
+/// Things that are wrong with one body that a problem lists at most.
+const LISTED: usize = 100;
+
 /// What kind of problem it is; the slug is part of the API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -175,14 +178,16 @@ impl Problem {
 
     /// All that is wrong with a request's content. One kind of fault is the problem's kind too, several are
     /// `bad-request`; the detail is that of the first.
-    pub(super) fn faults(faults: Vec<Fault>) -> Self {
+    pub(super) fn faults(mut faults: Vec<Fault>) -> Self {
         let mut kinds = faults.iter().map(|fault| fault.kind);
         let first = kinds.next().unwrap_or(Kind::BadRequest);
         let kind = if kinds.all(|kind| kind == first) { first } else { Kind::BadRequest };
         let detail = faults.first().map(|fault| match faults.len() {
             1 => fault.detail.clone(),
+            more if more > LISTED => format!("{}; errors lists the first {LISTED} of {more}", fault.detail),
             more => format!("{}; errors lists all {more}", fault.detail),
         });
+        faults.truncate(LISTED);
         Self { detail, faults, ..Self::new(kind) }
     }
 
@@ -363,5 +368,8 @@ mod tests {
         let two = Problem::faults(vec![event(), Fault::new(Kind::BadRequest, "/action", "unknown")]);
         assert_eq!(two.kind(), Kind::BadRequest);
         assert_eq!(two.document()["errors"].as_array().unwrap().len(), 2);
+        let many = Problem::faults((0..100_000).map(|_| event()).collect()).document();
+        assert_eq!(many["errors"].as_array().unwrap().len(), LISTED);
+        assert!(many["detail"].as_str().unwrap().ends_with("the first 100 of 100000"));
     }
 }

@@ -101,6 +101,27 @@ async fn to_know_a_digest_is_not_to_have_the_bytes() {
 }
 
 #[tokio::test]
+async fn who_may_not_correct_a_record_learns_nothing_of_its_attachments() {
+    let app = TestApp::start().await;
+    let (mary, eve) = (app.token("mary", &["declare"]), app.token("eve", &["declare"]));
+    let bytes = pdf(10_000, 13);
+    let digest = sha256(&bytes);
+    assert_eq!(app.upload(&mary, &bytes).await.status(), StatusCode::CREATED);
+    let answer = app.post("/records", &mary, "draft-0001", &beside("declare", &digest)).await;
+    let answer: Value = answer.json().await.unwrap();
+    let path = format!("/records/{}/declare", answer["record"]["id"].as_str().unwrap());
+    for (n, digest) in [digest, "0".repeat(64)].iter().enumerate() {
+        let mut body = beside("declare", digest);
+        body.as_object_mut().unwrap().remove("event");
+        body.as_object_mut().unwrap().remove("action");
+        let refused = app.post(&path, &eve, &format!("eve-000{n}"), &body).await;
+        assert_eq!(refused.status(), StatusCode::NOT_FOUND);
+    }
+    app.drain().await;
+    app.done().await;
+}
+
+#[tokio::test]
 async fn a_reference_says_no_other_type_than_the_bytes() {
     let app = TestApp::start().await;
     let (token, bytes) = (app.token("mary", &["declare"]), pdf(1000, 13));
