@@ -20,7 +20,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 /// As many characters of a path as an error shows: keys come from outside and may be of any length.
 const SHOWN: usize = 64;
 
-/// Objects and arrays in one another at most. Readers commonly stop at 127 (serde_json does), and what is sent on has a few
+/// Objects and arrays in one another at most. Readers commonly stop at 127 (`serde_json` does), and what is sent on has a few
 /// more around it.
 const DEPTH: usize = 100;
 
