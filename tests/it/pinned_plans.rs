@@ -77,24 +77,18 @@ const GROWN: &str = "
         select -n, 'delivered', 'audit', 'DECLARED', 'DECLARED__declare_' || id, record_id, action_id, 1, 0, 0, 'agent', now() from new;
     insert into change (principal_id, record_id, action_id) select 'agent', record_id, action_id from new;";
 
-#[tokio::test]
-async fn a_plan_that_was_made_while_all_was_empty_goes_by_keys_when_it_has_grown() {
-    let url = new_database().await;
-    let mut worker = db::connect_pinned(&url).await.unwrap();
-    let mut writer = db::connect(&url).await.unwrap();
-    run(&mut worker, "alter table outbox_message set (autovacuum_enabled = off)").await;
-    let search = Definition {
-        name: "search".to_owned(),
-        url: "http://nowhere".to_owned(),
-        effects: vec![Effect::Search],
-        ..Definition::default()
-    };
-    destination::apply(&mut writer, &[search]).await.unwrap();
-    let since: String = sqlx::query_scalar("select pg_current_snapshot()::text").fetch_one(&mut writer).await.unwrap();
-    let ten = |word: &str| (1..=10).map(|n| format!("md5('{word}{}')::uuid", n * 4)).collect::<Vec<_>>().join(",");
-    let ids = (1..=10).map(|n| format!("'draft-{:06}'", n * 4)).collect::<Vec<_>>().join(",");
-    let (records, actions) = (format!("array[{}]", ten("r")), format!("array[{}]", ten("a")));
-    let of_workers = [
+fn uuids(word: &str) -> String {
+    format!("array[{}]", (1..=10).map(|n| format!("md5('{word}{}')::uuid", n * 4)).collect::<Vec<_>>().join(","))
+}
+
+fn ids() -> String {
+    (1..=10).map(|n| format!("'draft-{:06}'", n * 4)).collect::<Vec<_>>().join(",")
+}
+
+/// The statements of workers and of the reader, each asked for ten.
+fn of_workers(since: &str) -> [Pinned; 7] {
+    let (actions, ids) = (uuids("a"), ids());
+    [
         Pinned {
             source: include_str!("../../src/outbox/claim.rs"),
             function: "claim",
@@ -112,7 +106,7 @@ async fn a_plan_that_was_made_while_all_was_empty_goes_by_keys_when_it_has_grown
         Pinned {
             source: include_str!("../../src/outbox/promote.rs"),
             function: "promote",
-            arguments: format!("{records}, array_fill('search'::text, array[10])"),
+            arguments: format!("{}, array_fill('search'::text, array[10])", uuids("r")),
             most: 200,
         },
         Pinned {
@@ -139,14 +133,31 @@ async fn a_plan_that_was_made_while_all_was_empty_goes_by_keys_when_it_has_grown
             arguments: format!("'{since}', 20"),
             most: 150,
         },
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn a_plan_that_was_made_while_all_was_empty_goes_by_keys_when_it_has_grown() {
+    let url = new_database().await;
+    let mut worker = db::connect_pinned(&url).await.unwrap();
+    let mut writer = db::connect(&url).await.unwrap();
+    run(&mut worker, "alter table outbox_message set (autovacuum_enabled = off)").await;
+    let search = Definition {
+        name: "search".to_owned(),
+        url: "http://nowhere".to_owned(),
+        effects: vec![Effect::Search],
+        ..Definition::default()
+    };
+    destination::apply(&mut writer, &[search]).await.unwrap();
+    let since: String = sqlx::query_scalar("select pg_current_snapshot()::text").fetch_one(&mut writer).await.unwrap();
+    let of_workers = of_workers(&since);
     for statement in &of_workers {
         statement.prepare(&mut worker).await;
     }
     let candidates = Pinned {
         source: include_str!("../../src/records/store/record_match.rs"),
         function: "candidates",
-        arguments: format!("{records}, 3, 0.5, 10"),
+        arguments: format!("{}, 3, 0.5, 10", uuids("r")),
         most: 3000,
     };
     run(&mut writer, db::BEGIN_PINNED).await;
