@@ -190,11 +190,12 @@ impl Parts {
         let keys = Arc::new(published(settings, &signer, &webhook_key)?);
         let minter = Arc::new(Minter::new(Arc::clone(&signer), settings.mint.clone())?);
         let verifier = Arc::new(Verifier::new(trusts(settings, &signer))?);
-        let (db, workers_db) = pools(settings, halves).await?;
+        let Pools { db, workers_db } = pools(settings, halves).await?;
         prepare(&db, settings).await?;
         let wakeup = Wakeup::default();
         let context = Context {
             db: workers_db,
+            maintenance: db.clone(),
             database_url: settings.database_url.clone(),
             worker: Uuid::now_v7(),
             settings: Arc::new(settings.workers.clone()),
@@ -212,16 +213,23 @@ impl Parts {
     }
 }
 
-/// The API's pool and the workers', so that neither half starves behind the other: the workers have two fifths of the
-/// connections. One half alone has all of them.
-async fn pools(settings: &Settings, halves: Halves) -> Result<(PgPool, PgPool), DbError> {
+/// The API's connections, which are those of maintenance too, and the workers'.
+struct Pools {
+    db: PgPool,
+    workers_db: PgPool,
+}
+
+/// Two, so that neither half starves behind the other: the workers have two fifths of the connections. Alone they have all
+/// but two, and an API alone has all of them.
+async fn pools(settings: &Settings, halves: Halves) -> Result<Pools, DbError> {
     let (url, all) = (&settings.database_url, settings.connections);
-    if halves != Halves::BOTH {
-        let one = db::pool(url, all).await?;
-        return Ok((one.clone(), one));
+    if !halves.workers {
+        let db = db::pool(url, all).await?;
+        return Ok(Pools { workers_db: db.clone(), db });
     }
-    let workers = (all * 2 / 5).max(2);
-    Ok((db::pool(url, (all - workers).max(2)).await?, db::pool_pinned(url, workers).await?))
+    let workers = if halves.api { all * 2 / 5 } else { all.saturating_sub(2) }.max(2);
+    let db = db::pool(url, all.saturating_sub(workers).max(2)).await?;
+    Ok(Pools { db, workers_db: db::pool_pinned(url, workers).await? })
 }
 
 /// Users' issuers, and ourselves: country configs send our own tokens back.

@@ -144,7 +144,8 @@ async fn open(url: &str, connections: u32, plans: Plans) -> Result<PgPool, DbErr
 /// by themselves, do not ask of one that they have just used; a client would see the failure.
 async fn is_alive(conn: &mut PgConnection, plans: Plans, idle_for: Duration) -> sqlx::Result<bool> {
     let is_fresh = matches!(plans, Plans::Pinned) && idle_for < FRESH;
-    Ok(is_fresh || conn.ping().await.is_ok())
+    // An error, unlike `false`, closes it without a farewell that nobody hears.
+    if is_fresh { Ok(true) } else { conn.ping().await.map(|()| true) }
 }
 
 /// Says the session's settings, in one round trip.

@@ -34,6 +34,7 @@ fn describe() {
         "crvs_outbox_submissions_together",
         "Submissions that came at the same time and share a commit."
     );
+    describe_counter!("crvs_outbox_lists_spoilt_total", "Shared commits that failed, after which each went by itself.");
     describe_histogram!("crvs_outbox_delivery_seconds", "Duration of exchanges, by destination.");
     describe_counter!("crvs_outbox_lease_lost_total", "Settlements refused because the lease was lost.");
     describe_counter!("crvs_outbox_rescued_total", "Leases taken back from dead or late workers.");
@@ -62,6 +63,10 @@ pub fn submission(outcome: &'static str) {
 /// So many submissions share a commit.
 pub(crate) fn submitted_together(many: usize) {
     histogram!("crvs_outbox_submissions_together").record(f64::from(u32::try_from(many).unwrap_or(u32::MAX)));
+}
+
+pub(crate) fn list_spoilt() {
+    counter!("crvs_outbox_lists_spoilt_total").increment(1);
 }
 
 pub(crate) fn settled(destination: &str, outcome: &Outcome, duration: Option<Duration>) {

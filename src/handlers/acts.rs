@@ -61,7 +61,8 @@ pub(super) async fn run(
     let mut act = body::off_thread(size, read).await?;
     transact::admit(state, &act.transaction_id).await?;
     prepare(state, &caller, &mut act.attachments, Some(record_id)).await?;
-    Ok(accepted(&act.transaction_id, transact::act(state, &act).await?))
+    let id = act.transaction_id.clone();
+    Ok(accepted(&id, transact::act(state, act).await?))
 }
 
 /// Who may do it, and to whose records. A right may be narrowed to an event, so the record is looked up first; one

@@ -206,12 +206,14 @@ async fn run(state: &AppState, items: Vec<Item>) -> Result<Vec<ItemResult>, Prob
             }
         });
     }
+    let list = Arc::new(list);
     let outcomes = transact::submit_list(state, &list).await;
-    let mut done = list.into_iter().zip(places).zip(outcomes).map(|((submission, at), outcome)| match outcome {
-        Ok(outcome) => ItemResult::accepted(submission.transaction_id, outcome),
+    let ids = list.iter().map(|submission| submission.transaction_id.clone());
+    let mut done = ids.zip(places).zip(outcomes).map(|((id, at), outcome)| match outcome {
+        Ok(outcome) => ItemResult::accepted(id, outcome),
         Err(error) => {
             let problem = Problem::from(error).under(&format!("/items/{at}"));
-            ItemResult::refused(Some(submission.transaction_id), &problem)
+            ItemResult::refused(Some(id), &problem)
         }
     });
     results

@@ -1,14 +1,16 @@
 //! Concurrent submissions share a commit: what arrived while others were being written is written together next.
 //!
 //! Promises: a lone submission waits for nothing; one that spoils its list fails none of the others, since each of them
-//! is then written by itself; nobody's lock holds up a list for more than a moment. What was begun is finished,
-//! whether or not its client still listens.
+//! is then written by itself; nobody's lock holds up a list for more than a moment, and nothing for more than ten
+//! seconds. What was begun is finished, whether or not its client still listens; what was not, is not.
 //!
 //! Not promised: an order among submissions that are open at the same time, nor that they are written together.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt as _;
 use tokio::sync::oneshot;
 
 use super::{AppState, transact};
@@ -67,8 +69,15 @@ impl Coalescer {
         if is_needed {
             tokio::spawn(write_until_empty(state.clone()));
         }
-        // Not told: the list's task panicked. Whether it was written shows when it is sent again.
+        // Not told: the process ends. Whether it was written shows when it is sent again.
         told.await.unwrap_or(Written::Done(Err(CommandError::NotTried)))
+    }
+
+    /// Tells all who wait that nothing is to be had.
+    fn give_up(&self) {
+        for waiting in std::mem::take(&mut self.queue().waiting) {
+            drop(waiting.tell.send(Written::Done(Err(CommandError::NotTried))));
+        }
     }
 
     /// Each change of the queue is one step, so a panic elsewhere leaves it whole.
@@ -79,6 +88,8 @@ impl Coalescer {
     /// What is written next; the writer that finds nothing is one no longer.
     fn next(&self) -> Option<Vec<Waiting>> {
         let mut queue = self.queue();
+        // What nobody waits for any more was not begun, and may be sent again.
+        queue.waiting.retain(|waiting| !waiting.tell.is_closed());
         let mut bytes = 0;
         let fits = |waiting: &&Waiting| {
             bytes += waiting.submission.size();
@@ -95,24 +106,33 @@ impl Coalescer {
 
 async fn write_until_empty(state: AppState) {
     while let Some(list) = state.coalescer.next() {
-        let together = tokio::spawn(write_together(state.clone(), list));
-        if together.await.is_err() {
-            tracing::error!("writing a list of submissions panicked");
-        }
+        write_together(&state, list).await;
     }
 }
 
-async fn write_together(state: AppState, list: Vec<Waiting>) {
+async fn write_together(state: &AppState, list: Vec<Waiting>) {
     let (submissions, tell): (Vec<Submission>, Vec<_>) = list.into_iter().map(|w| (w.submission, w.tell)).unzip();
     metrics::submitted_together(submissions.len());
-    let written: Vec<Written> = match transact::submit_together(&state, &submissions).await {
-        Ok(outcomes) => outcomes.into_iter().map(|outcome| Written::Done(Ok(outcome))).collect(),
-        // Trying each by itself would find the same.
-        Err(error) if error.is_outage() => {
-            let rest = std::iter::repeat_with(|| Written::Done(Err(CommandError::NotTried)));
-            std::iter::once(Written::Done(Err(error))).chain(rest).take(submissions.len()).collect()
+    // A panic leaves nothing half done in there: the transaction is rolled back.
+    let written = AssertUnwindSafe(transact::submit_together(state, &submissions)).catch_unwind().await;
+    let written: Vec<Written> = match written {
+        Ok(Ok(outcomes)) => outcomes.into_iter().map(|outcome| Written::Done(Ok(outcome))).collect(),
+        // There is no connection: who comes next would wait as long for none.
+        Ok(Err(CommandError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed))) => {
+            state.coalescer.give_up();
+            submissions.iter().map(|_| Written::Done(Err(CommandError::NotTried))).collect()
         }
-        Err(_) => submissions.into_iter().map(|s| Written::Alone(Box::new(s))).collect(),
+        Ok(Err(CommandError::NotTried)) => {
+            submissions.iter().map(|_| Written::Done(Err(CommandError::NotTried))).collect()
+        }
+        spoilt => {
+            metrics::list_spoilt();
+            match spoilt {
+                Ok(Err(error)) => tracing::info!(error = &error as &dyn std::error::Error, "submissions go one by one"),
+                _ => tracing::error!("writing submissions panicked; they go one by one"),
+            }
+            submissions.into_iter().map(|s| Written::Alone(Box::new(s))).collect()
+        }
     };
     for (tell, written) in tell.into_iter().zip(written) {
         // A client that is gone may send it again and be told then.

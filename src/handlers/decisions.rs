@@ -169,7 +169,7 @@ async fn decide(
         verdict,
         traceparent: caller.traceparent.clone(),
     };
-    let outcome = transact::decide(state, &decision).await?;
+    let outcome = transact::decide(state, decision).await?;
     let id = transaction_of(&outcome).ok_or_else(|| Problem::new(Kind::Internal))?;
     Ok(accepted(&id, outcome).into_response())
 }

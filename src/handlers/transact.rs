@@ -1,9 +1,14 @@
 //! Where handlers open their transactions, and nowhere else: begin, command, commit, wake-up.
+//!
+//! What was begun is finished, whether or not whoever asked still listens: a transaction whose future is dropped while it
+//! begins would stay open on its connection, for whoever is given that next.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
+use tracing::Instrument as _;
 
 use super::AppState;
 use super::coalescer::Written;
@@ -16,20 +21,23 @@ use crate::transactions;
 /// How long a list is worked on before the rest of it is given up.
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a transaction is worked on before it is given up: longer than any of its waits takes.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Tries of one command that met a deadlock or a twin that gave up; a lock that is not granted in time is not retried.
 const TRIES: usize = 3;
 
 /// One command of the domain.
-enum Command<'a> {
-    Submit(&'a [Submission; 1]),
-    Act(&'a Act),
-    Decide(&'a Decision),
+enum Command {
+    Submit([Submission; 1]),
+    Act(Act),
+    Decide(Decision),
 }
 
-impl Command<'_> {
+impl Command {
     async fn run(&self, conn: &mut PgConnection) -> Result<Outcome, CommandError> {
         match self {
-            Self::Submit(list) => Ok(commands::submit(conn, *list).await?.pop().unwrap_or(Outcome::Reused)),
+            Self::Submit(list) => Ok(commands::submit(conn, list).await?.pop().unwrap_or(Outcome::Reused)),
             Self::Act(act) => commands::act(conn, act).await,
             Self::Decide(decision) => commands::decide(conn, decision).await,
         }
@@ -53,13 +61,25 @@ pub(super) async fn admit(state: &AppState, transaction_id: &str) -> Result<(), 
 pub async fn submit(state: &AppState, submission: Submission) -> Result<Outcome, CommandError> {
     match state.coalescer.write(state, submission).await {
         Written::Done(outcome) => outcome,
-        Written::Alone(submission) => once(state, Command::Submit(&[*submission])).await,
+        Written::Alone(submission) => alone(state, Command::Submit([*submission])).await,
     }
 }
 
 /// Accepts submissions of whoever it may be in one transaction, or none of them. Waits for nobody's lock for long.
 pub(super) async fn submit_together(state: &AppState, list: &[Submission]) -> Result<Vec<Outcome>, CommandError> {
-    together(state, list, Locks::Shortly).await
+    let written = tokio::time::timeout(LIST_PATIENCE, together(state, list, Locks::Shortly)).await;
+    written.unwrap_or(Err(CommandError::NotTried))
+}
+
+/// Lets work go on though whoever asked for it may go; `None` if it was given up.
+async fn to_its_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    match tokio::spawn(tokio::time::timeout(PATIENCE, work).in_current_span()).await {
+        Ok(done) => done.ok(),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_cancelled) => None,
+        },
+    }
 }
 
 /// Which of these may go on while too much is waiting: those that were accepted before.
@@ -97,7 +117,13 @@ impl Admitted {
 /// The whole list waits for somebody else's lock as long as one submission does, since a copy of the list is most likely
 /// what holds it; its parts wait shortly. What is not done after ten seconds, or when the database is gone, is
 /// [`CommandError::NotTried`].
-pub async fn submit_list(state: &AppState, list: &[Submission]) -> Vec<Result<Outcome, CommandError>> {
+pub async fn submit_list(state: &AppState, list: &Arc<Vec<Submission>>) -> Vec<Result<Outcome, CommandError>> {
+    let (state, all) = (state.clone(), Arc::clone(list));
+    let written = to_its_end(async move { in_parts(&state, &all).await }).await;
+    written.unwrap_or_else(|| list.iter().map(|_| Err(CommandError::NotTried)).collect())
+}
+
+async fn in_parts(state: &AppState, list: &[Submission]) -> Vec<Result<Outcome, CommandError>> {
     let mut outcomes = Vec::with_capacity(list.len());
     let started = Instant::now();
     let mut given_up = false;
@@ -160,16 +186,21 @@ async fn attempt_list(state: &AppState, list: &[Submission], locks: Locks) -> Re
 }
 
 /// Does one action.
-pub async fn act(state: &AppState, act: &Act) -> Result<Outcome, CommandError> {
-    once(state, Command::Act(act)).await
+pub async fn act(state: &AppState, act: Act) -> Result<Outcome, CommandError> {
+    alone(state, Command::Act(act)).await
 }
 
 /// Applies one verdict.
-pub async fn decide(state: &AppState, decision: &Decision) -> Result<Outcome, CommandError> {
-    once(state, Command::Decide(decision)).await
+pub async fn decide(state: &AppState, decision: Decision) -> Result<Outcome, CommandError> {
+    alone(state, Command::Decide(decision)).await
 }
 
-async fn once(state: &AppState, command: Command<'_>) -> Result<Outcome, CommandError> {
+async fn alone(state: &AppState, command: Command) -> Result<Outcome, CommandError> {
+    let state = state.clone();
+    to_its_end(async move { once(&state, command).await }).await.unwrap_or(Err(CommandError::NotTried))
+}
+
+async fn once(state: &AppState, command: Command) -> Result<Outcome, CommandError> {
     let mut tries = 0;
     loop {
         tries += 1;
@@ -185,7 +216,7 @@ async fn once(state: &AppState, command: Command<'_>) -> Result<Outcome, Command
     }
 }
 
-async fn attempt(state: &AppState, command: &Command<'_>) -> Result<Outcome, CommandError> {
+async fn attempt(state: &AppState, command: &Command) -> Result<Outcome, CommandError> {
     let mut tx = state.db.begin().await?;
     let outcome = command.run(&mut tx).await?;
     tx.commit().await?;

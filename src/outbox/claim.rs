@@ -48,9 +48,9 @@ impl Default for Floor {
     }
 }
 
-/// Places behind the last one taken that are looked at again: more than what concurrent transactions take before they
-/// commit.
-const POSITION_SLACK: i64 = 500;
+/// Places behind the last one taken that are looked at again: more than what a transaction of shared submissions takes
+/// before it commits.
+const POSITION_SLACK: i64 = 1000;
 /// The same for retries, in the time that a settlement may take to commit.
 const DUE_SLACK: Duration = Duration::from_secs(30);
 

@@ -198,8 +198,7 @@ async fn hold_front(conn: &mut PgConnection, settlements: &[Settlement]) -> sqlx
         select m.id, t.dead as "dead!"
         from unnest($1::bigint[], $2::bigint[], $3::bool[]) as t (id, lease, dead)
         join outbox_message m on m.id = t.id and m.lease = t.lease and m.state = 'delivering'
-        left join destination d on d.name = m.destination
-        where not t.dead or d.on_dead = 'skip'
+        where not t.dead or (select d.on_dead from destination d where d.name = m.destination) = 'skip'
         order by m.id
         for update of m
         "#,

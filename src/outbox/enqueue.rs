@@ -35,7 +35,8 @@ pub async fn enqueue(conn: &mut PgConnection, messages: &[NewMessage]) -> sqlx::
                                     initiator_id, initiator_scopes, traceparent, redelivery, owner_id)
         select case
                    when row_number() over (partition by d.name, e.record_id order by e.ordinal) > 1
-                     or exists (select from outbox_message p where p.record_id = e.record_id and p.destination = d.name and not p.skipped)
+                     or (select p.id from outbox_message p
+                               where p.record_id = e.record_id and p.destination = d.name and not p.skipped limit 1) is not null
                    then 'blocked' else 'queued'
                end::message_state,
                d.name, e.kind, e.transaction_id, e.record_id, e.action_id,

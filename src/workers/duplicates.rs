@@ -16,7 +16,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
 pub async fn run_once(context: &Context) -> sqlx::Result<Rechecked> {
     let mut done = Rechecked::default();
     loop {
-        let mut tx = context.db.begin().await?;
+        let mut tx = context.maintenance.begin().await?;
         let page = duplicates::recheck(&mut tx).await?;
         tx.commit().await?;
         done.records += page.records;

@@ -32,12 +32,12 @@ pub async fn run(context: Context, stop: CancellationToken) {
 
 /// Keeps house once. Making comes first: it matters most, and dropping may have to wait for readers.
 pub async fn run_once(context: &Context) -> sqlx::Result<Kept> {
-    let mut conn = context.db.acquire().await?;
+    let mut conn = context.maintenance.acquire().await?;
     let made = partitions::ensure(&mut conn).await?;
     let workers = worker::forget_silent(&mut conn).await?;
     drop(conn);
     let (attachments, blobs) = collect(context).await?;
-    let mut conn = context.db.acquire().await?;
+    let mut conn = context.maintenance.acquire().await?;
     // Somebody who reads the one (a dump) keeps nobody from dropping the other.
     let changes = partitions::drop_older_changes(&mut conn, context.settings.changes_days).await;
     let others = partitions::drop_older(&mut conn, context.settings.retention_days).await;
@@ -50,7 +50,7 @@ async fn collect(context: &Context) -> sqlx::Result<(u64, u64)> {
     let hours = i32::from(context.settings.unreferenced_hours);
     let (mut attachments, mut blobs) = (0, 0);
     loop {
-        let mut tx = context.db.begin().await?;
+        let mut tx = context.maintenance.begin().await?;
         let turn = uploads::collect(&mut tx, hours).await?;
         tx.commit().await?;
         attachments += turn;
@@ -69,7 +69,7 @@ async fn collect(context: &Context) -> sqlx::Result<(u64, u64)> {
 
 /// A turn's worth of bytes; returns how many were collected.
 async fn collect_blobs(context: &Context, hours: i32) -> sqlx::Result<u64> {
-    let mut conn = context.db.acquire().await?;
+    let mut conn = context.maintenance.acquire().await?;
     let orphans = uploads::orphans(&mut conn, hours).await?;
     drop(conn);
     let mut blobs = 0;
@@ -84,7 +84,7 @@ async fn collect_blobs(context: &Context, hours: i32) -> sqlx::Result<u64> {
                 continue;
             }
         }
-        blobs += u64::from(uploads::delete(&mut *context.db.acquire().await?, blob.id).await?);
+        blobs += u64::from(uploads::delete(&mut *context.maintenance.acquire().await?, blob.id).await?);
     }
     Ok(blobs)
 }

@@ -45,6 +45,8 @@ pub struct Lane {
     next_full_look: Instant,
     /// Whether the circuit was closed and without failures when last seen.
     clean: bool,
+    /// Something may be ready.
+    look: bool,
     /// Nothing is to be had before: the circuit is open or the rate is spent.
     wait_until: Instant,
 }
@@ -68,6 +70,7 @@ impl Lane {
             floor: Floor::default(),
             next_full_look: Instant::now(),
             clean: false,
+            look: true,
             wait_until: Instant::now(),
         }
     }
@@ -84,15 +87,15 @@ impl Lane {
     /// Works until stopped. After `stop.soft` nothing is claimed; what is open is finished, or cut short at `stop.hard`.
     pub async fn run(mut self, stop: Stop) {
         let mut wake = self.context.wakeup.subscribe();
-        // Whether something may be ready, and whether there is more than was taken.
-        let (mut look, mut more) = (true, false);
+        // Whether there is more than was taken.
+        let mut more = false;
         while !stop.soft.is_cancelled() {
             let turn = Instant::now();
-            if look && self.wait_until <= turn {
+            if self.look && self.has_room() && self.wait_until <= turn {
                 // Seen before we look: a wake-up that comes while we look is heard below.
                 wake.mark_unchanged();
                 more = self.fill().await;
-                look = more;
+                self.look = more;
                 if more && self.has_room() {
                     continue;
                 }
@@ -105,9 +108,9 @@ impl Lane {
                 () = stop.soft.cancelled() => break,
                 Some(ended) = self.open.join_next_with_id() => self.finish(ended).await,
                 // What is settled may have made its successors ready.
-                Some(_) = self.settling.join_next() => look = true,
-                Ok(()) = wake.changed(), if room && waits.is_zero() => look = true,
-                () = tokio::time::sleep(pause), if room => look = true,
+                Some(_) = self.settling.join_next() => self.look = true,
+                Ok(()) = wake.changed(), if room && waits.is_zero() => self.look = true,
+                () = tokio::time::sleep(pause), if room => self.look = true,
             }
             if !more {
                 tokio::time::sleep_until((turn + TURN).into()).await;
@@ -243,6 +246,7 @@ impl Lane {
         }
         while self.settling.len() >= SETTLING {
             self.settling.join_next().await;
+            self.look = true;
         }
         let (context, destination, clean) = (self.context.clone(), self.destination(), self.clean);
         self.settling.spawn(async move { settle(&context, &destination, ended, clean).await });

@@ -115,8 +115,10 @@ impl Default for Settings {
 /// What the loops share.
 #[derive(Clone)]
 pub struct Context {
-    /// The workers' connections.
+    /// The workers' connections: what they say goes by keys, and is planned once.
     pub db: PgPool,
+    /// Connections for what looks through tables.
+    pub maintenance: PgPool,
     /// For the heart's own connection.
     pub database_url: String,
     /// This process in the table `worker`.

@@ -210,6 +210,19 @@ async fn an_item_that_somebody_else_works_on_is_in_progress_and_the_others_are_d
 }
 
 #[tokio::test]
+async fn a_repetition_replays_even_behind_an_item_that_has_its_id_by_mistake() {
+    let app = TestApp::start().await;
+    assert_eq!(statuses(&batch(&app, &items(0..1)).await), [202]);
+    let mut mistaken = item("draft-0000");
+    mistaken["comment"] = json!("another");
+    let results = batch(&app, &[mistaken, item("draft-0000"), item("draft-0001")]).await;
+    assert_eq!(statuses(&results), [422, 202, 202]);
+    assert_eq!((&results[1]["replayed"], &results[2]["replayed"]), (&json!(true), &json!(false)));
+    assert_eq!(app.count("select count(*) from record").await, 2);
+    finish(app).await;
+}
+
+#[tokio::test]
 async fn an_item_and_a_single_submission_are_one_intention() {
     let app = TestApp::start().await;
     let token = app.token("agent", &["declare"]);

@@ -86,7 +86,7 @@ fn ids() -> String {
 }
 
 /// The statements of workers and of the reader, each asked for ten.
-fn of_workers(since: &str) -> [Pinned; 7] {
+fn of_workers(since: &str) -> [Pinned; 9] {
     let (actions, ids) = (uuids("a"), ids());
     [
         Pinned {
@@ -102,6 +102,21 @@ fn of_workers(since: &str) -> [Pinned; 7] {
                 "array[1,2]::bigint[], array[1000004,1000008], array[200,200]::smallint[], array[null,null]::text[], array[1,1], {NIL}"
             ),
             most: 200,
+        },
+        Pinned {
+            source: include_str!("../../src/outbox/complete.rs"),
+            function: "return_to_queue",
+            arguments: format!(
+                "array[1,2]::bigint[], array[1000004,1000008], array['retry','dead'], array[1,1], \
+                 array[503,400]::smallint[], array[null,null]::text[], array[false,true], array[1,1], {NIL}, array[]::bigint[]"
+            ),
+            most: 200,
+        },
+        Pinned {
+            source: include_str!("../../src/outbox/complete.rs"),
+            function: "hold_front",
+            arguments: "array[1,2]::bigint[], array[1000004,1000008], array[false,true]".to_owned(),
+            most: 100,
         },
         Pinned {
             source: include_str!("../../src/outbox/promote.rs"),
@@ -136,6 +151,38 @@ fn of_workers(since: &str) -> [Pinned; 7] {
     ]
 }
 
+/// What submissions are compared with, and what they cause.
+fn of_writers() -> [Pinned; 2] {
+    let ten = |sql: &str| format!("array_fill({sql}, array[10])");
+    let text = |word: &str| ten(&format!("'{word}'::text"));
+    [
+        Pinned {
+            source: include_str!("../../src/records/store/record_match.rs"),
+            function: "candidates",
+            arguments: format!("{}, 3, 0.5, 10", uuids("r")),
+            most: 3000,
+        },
+        Pinned {
+            source: include_str!("../../src/outbox/enqueue.rs"),
+            function: "enqueue",
+            arguments: format!(
+                "{}, {}, array[{}], {}, {}, {}, {}, {}, {}, {}",
+                text("search"),
+                text("index"),
+                (1..=10).map(|n| format!("'new-{n}'")).collect::<Vec<_>>().join(","),
+                uuids("other"),
+                uuids("a"),
+                text("agent"),
+                text("declare"),
+                ten("null::text"),
+                ten("0"),
+                ten("null::text"),
+            ),
+            most: 500,
+        },
+    ]
+}
+
 #[tokio::test]
 async fn a_plan_that_was_made_while_all_was_empty_goes_by_keys_when_it_has_grown() {
     let url = new_database().await;
@@ -154,14 +201,11 @@ async fn a_plan_that_was_made_while_all_was_empty_goes_by_keys_when_it_has_grown
     for statement in &of_workers {
         statement.prepare(&mut worker).await;
     }
-    let candidates = Pinned {
-        source: include_str!("../../src/records/store/record_match.rs"),
-        function: "candidates",
-        arguments: format!("{}, 3, 0.5, 10", uuids("r")),
-        most: 3000,
-    };
+    let of_writers = of_writers();
     run(&mut writer, db::BEGIN_PINNED).await;
-    candidates.prepare(&mut writer).await;
+    for statement in &of_writers {
+        statement.prepare(&mut writer).await;
+    }
     run(&mut writer, "commit").await;
 
     run(&mut db::connect(&url).await.unwrap(), GROWN).await;
@@ -169,5 +213,7 @@ async fn a_plan_that_was_made_while_all_was_empty_goes_by_keys_when_it_has_grown
         statement.hold(&mut worker).await;
     }
     run(&mut writer, db::BEGIN_PINNED).await;
-    candidates.hold(&mut writer).await;
+    for statement in &of_writers {
+        statement.hold(&mut writer).await;
+    }
 }

@@ -47,7 +47,9 @@ pub struct Submission {
 impl Submission {
     /// Bytes of what it brings.
     pub fn size(&self) -> usize {
-        self.declaration.len() + self.attachments.iter().map(Attachment::size).sum::<usize>()
+        self.declaration.len()
+            + self.comment.as_ref().map_or(0, String::len)
+            + self.attachments.iter().map(Attachment::size).sum::<usize>()
     }
 }
 
@@ -74,7 +76,12 @@ pub async fn submit(conn: &mut PgConnection, submissions: &[Submission]) -> Resu
         outcomes[at] = Some(Outcome::Done(reply));
     }
     for (at, original) in twins {
-        outcomes[at] = outcomes[original].clone().map(|done| twin(&submissions[at], &submissions[original], done));
+        let (this, original_outcome) = (&submissions[at], outcomes[original].clone());
+        outcomes[at] = match original_outcome {
+            // The id was somebody's, or something else's, before this list: this one's, perhaps.
+            Some(Outcome::Reused) => Some(known(transactions::claim(conn, &[claim_of(this)]).await?)),
+            done => done.map(|done| twin(this, &submissions[original], done)),
+        };
     }
     Ok(outcomes.into_iter().map(|o| o.unwrap_or(Outcome::Reused)).collect())
 }
@@ -97,6 +104,14 @@ fn without_twins(submissions: &[Submission]) -> (Vec<usize>, Vec<(usize, usize)>
         }
     }
     (first, twins)
+}
+
+/// The outcome of an id that is taken.
+fn known(claimed: Vec<Claimed>) -> Outcome {
+    match claimed.into_iter().next() {
+        Some(Claimed::Done(reply)) => Outcome::Replayed(reply),
+        Some(Claimed::Reused | Claimed::Fresh) | None => Outcome::Reused,
+    }
 }
 
 /// The outcome of a repetition within one list.
