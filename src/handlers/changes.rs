@@ -68,9 +68,16 @@ pub(super) async fn read(
     let streams = wants_events(&headers);
     let asked = Asked::of(&uri, headers.get("last-event-id").filter(|_| streams))?;
     drop((uri, headers));
+    // On the heap each, so that who waits in one way has no room for the other.
     if streams {
-        return Box::pin(events::stream(state, principal, asked)).await;
+        Box::pin(events::stream(state, principal, asked)).await
+    } else {
+        Box::pin(poll(state, principal, asked)).await
     }
+}
+
+/// A page, or the next one.
+async fn poll(state: AppState, principal: String, asked: Asked) -> Result<Response, Problem> {
     let Some(cursor) = asked.cursor else {
         let mut conn = Box::pin(state.db.acquire()).await?;
         return Ok(answer(&[], &Box::pin(changes::now(&mut conn)).await?, false));
@@ -108,10 +115,10 @@ async fn wait(
     }
 }
 
-/// On the heap: whoever waits holds no room for it while they do.
+/// On the heap, and only when it is one's turn: whoever waits, for a change or for the turn, holds no room for it.
 pub(super) async fn page(state: &AppState, principal: &str, cursor: &Cursor, limit: u16) -> Result<Page, Problem> {
+    let _turn = state.waiting.turn().await?;
     let page = async {
-        let _turn = state.waiting.turn().await?;
         let mut conn = state.db.acquire().await?;
         Ok(changes::page(&mut conn, principal, cursor, limit, state.waiting.settings().kept).await?)
     };

@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower_service::Service as _;
 
 use super::problem::{Kind, Problem};
 use crate::metrics;
@@ -57,13 +58,21 @@ impl Held {
 }
 
 /// Gives the room back once there is an answer, or nobody waits for it any more.
-pub(super) async fn hold(State(budget): State<Budget>, mut request: Request, next: Next) -> Response {
+/// Not an `async fn`: what waits for the answer then holds no copy of the request.
+pub(super) fn hold(
+    State(budget): State<Budget>,
+    mut request: Request,
+    mut next: Next,
+) -> impl Future<Output = Response> {
     let held = Held { budget, room: Arc::default() };
     let room = Release(Arc::clone(&held.room));
     request.extensions_mut().insert(held);
-    let response = next.run(request).await;
-    drop(room);
-    response
+    let response = next.call(request);
+    async move {
+        let response = response.await.unwrap_or_else(|never| match never {});
+        drop(room);
+        response
+    }
 }
 
 /// Gives the room back whoever still knows of it.

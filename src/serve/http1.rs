@@ -17,7 +17,6 @@ use axum::body::Bytes;
 use hyper::body::{Body as _, Frame};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
@@ -61,7 +60,7 @@ impl Server {
 
     /// Lets hyper speak until the connection has ended, or can be parked.
     async fn talk(&self, stream: Stream, place: &Place, activity: &Arc<Activity>) -> Option<(Stream, Waits)> {
-        let router = TowerToHyperService::new(self.router.clone());
+        let router = self.router.clone();
         let service = Service { place: place.clone(), router, activity: Arc::clone(activity) };
         let mut connection: Connection = builder(&self.settings).serve_connection(TokioIo::new(stream), service);
         let waits = self.drive(&mut connection, place, activity).await?;

@@ -54,7 +54,7 @@ const STREAMS: u32 = 128;
 const PING: Duration = Duration::from_secs(20);
 
 /// A handler that has not answered by then is one that waits: its connection is parked.
-const PATIENCE: Duration = Duration::from_millis(300);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Accepts until the soft stop; returns when what was open has ended, or at the hard stop.
 pub async fn run(

@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode, Version};
-use hyper_util::service::TowerToHyperService;
+use tower_service::Service as _;
 
 use super::activity::{Activity, Counted, Open};
 
@@ -204,7 +204,7 @@ impl Body for Sent {
 /// What hyper calls: the router, or whoever has answered in the meantime.
 pub(super) struct Service {
     pub(super) place: Place,
-    pub(super) router: TowerToHyperService<Router>,
+    pub(super) router: Router,
     pub(super) activity: Arc<Activity>,
 }
 
@@ -218,7 +218,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         if !matches!(held.work, Work::Answered(_)) {
             let open = Open::begin(&self.activity);
             let asked = Asked::of(&request);
-            let answer = self.router.call(request);
+            let answer = self.router.clone().call(request);
             let work = Box::pin(async move {
                 match answer.await {
                     Ok(answer) => answer.map(|body| Counted { body, open }),

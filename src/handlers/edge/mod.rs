@@ -25,6 +25,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_service::Service as _;
 use tracing::Instrument as _;
 
 use self::pace::Paced;
@@ -108,7 +109,8 @@ pub(super) fn too_slow(error: &(dyn std::error::Error + 'static)) -> bool {
     slow
 }
 
-async fn exchange(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+/// Not an `async fn`, as is [`answer`]: what waits for the answer then holds no copy of the request's parts.
+fn exchange(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> impl Future<Output = Response> {
     let started = Instant::now();
     let (mut parts, body) = request.into_parts();
     let id = ids::request_id(&parts.headers);
@@ -119,25 +121,32 @@ async fn exchange(State(edge): State<Arc<Edge>>, request: Request, next: Next) -
     );
     let exchange = Exchange { edge: Arc::clone(&edge), standing: Arc::default() };
     parts.extensions.insert(exchange.clone());
-    let answer = async {
-        let response = match check(&mut parts, &edge.settings) {
-            Ok(()) => answer(parts, body, &edge.settings, next).await,
+    let answer = match check(&mut parts, &edge.settings) {
+        Ok(()) => Ok(answer(parts, body, &edge.settings, next)),
+        Err(problem) => Err(Box::new(problem)),
+    };
+    let answer = async move {
+        let response = match answer {
+            Ok(answer) => answer.await,
             Err(problem) => problem.into_response(),
         };
         let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis());
         tracing::debug!(status, ms, "answered");
         response
     };
-    let mut response = problem::named(answer.instrument(span).await, &id);
-    encoding::weaken(&mut response);
-    let headers = response.headers_mut();
-    browser::secure(headers, edge.settings.hsts_seconds);
-    tell(headers, exchange.standing.get());
-    headers.insert(HeaderName::from_static("traceresponse"), trace);
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        headers.insert(ids::REQUEST_ID, id);
+    let answer = answer.instrument(span);
+    async move {
+        let mut response = problem::named(answer.await, &id);
+        encoding::weaken(&mut response);
+        let headers = response.headers_mut();
+        browser::secure(headers, edge.settings.hsts_seconds);
+        tell(headers, exchange.standing.get());
+        headers.insert(HeaderName::from_static("traceresponse"), trace);
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            headers.insert(ids::REQUEST_ID, id);
+        }
+        response
     }
-    response
 }
 
 fn check(parts: &mut Parts, settings: &Settings) -> Result<(), Problem> {
@@ -153,21 +162,24 @@ fn check(parts: &mut Parts, settings: &Settings) -> Result<(), Problem> {
 }
 
 /// The handler's answer, unless it takes too long.
-async fn answer(parts: Parts, body: Body, settings: &Settings, next: Next) -> Response {
+fn answer(parts: Parts, body: Body, settings: &Settings, mut next: Next) -> impl Future<Output = Response> + use<> {
     let patience = settings.request + Duration::from_secs(asked_wait(&parts).min(WAIT_MAX));
     let (body, ended) = Paced::new(body, settings.body_idle, settings.body_rate);
-    let deadline = async {
+    let deadline = async move {
         // The sender is only ever dropped.
         ended.await.unwrap_or_default();
         tokio::time::sleep(patience).await;
     };
-    tokio::select! {
-        response = next.run(Request::from_parts(parts, Body::new(body))) => response,
-        () = deadline => {
-            metrics::refused("timed-out");
-            tracing::warn!("a request took too long");
-            let detail = "whether it was done is not known; the same request may be sent again under the same id";
-            Problem::retry(Kind::TimedOut, 2).detail(detail).into_response()
+    let response = next.call(Request::from_parts(parts, Body::new(body)));
+    async move {
+        tokio::select! {
+            response = response => response.unwrap_or_else(|never| match never {}),
+            () = deadline => {
+                metrics::refused("timed-out");
+                tracing::warn!("a request took too long");
+                let detail = "whether it was done is not known; the same request may be sent again under the same id";
+                Problem::retry(Kind::TimedOut, 2).detail(detail).into_response()
+            }
         }
     }
 }
