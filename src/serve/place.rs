@@ -137,8 +137,8 @@ impl Asked {
         }
         let mut values = headers.get_all(CONNECTION).iter();
         // Copied: the request's own bytes hold the buffer that they were read into.
-        let connection = values.next().map(|value| Box::from(value.as_bytes()));
-        let usual = connection.as_ref().is_none_or(|value: &Box<[u8]>| value.len() <= CONNECTION_MAX);
+        let connection: Option<Box<[u8]>> = values.next().map(|value| value.as_bytes().into());
+        let usual = connection.as_ref().is_none_or(|value| value.len() <= CONNECTION_MAX);
         (usual && values.next().is_none()).then_some(Self { head, old, connection })
     }
 
