@@ -24,6 +24,9 @@ const SHOWN: usize = 64;
 /// more around it.
 const DEPTH: usize = 100;
 
+/// Values in one text at most: a declaration has some thousands, and each costs dozens of bytes while it is read.
+const VALUES: usize = 200_000;
+
 /// Why a text is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -52,6 +55,9 @@ pub enum JsonError {
     /// Objects and arrays stand more than 100 deep in one another.
     #[error("objects and arrays are nested too deeply")]
     TooDeep,
+    /// More than 200,000 values.
+    #[error("more than 200,000 values")]
+    TooMany,
 }
 
 /// The SHA-256 of what a JSON text says, however it is spelled.
@@ -80,6 +86,8 @@ struct Walk<'m> {
     refusal: Option<Refusal>,
     /// Objects and arrays that it is in.
     depth: usize,
+    /// Values that it has met.
+    values: usize,
     /// The steps to where it stopped, innermost first: each level adds its own on the way out, so
     /// that a text without a fault pays nothing for them.
     trail: Vec<String>,
@@ -91,6 +99,7 @@ enum Refusal {
     Duplicate,
     Nul,
     Depth,
+    Values,
 }
 
 impl Walk<'_> {
@@ -111,6 +120,7 @@ impl Walk<'_> {
             Some(Refusal::Duplicate) => JsonError::DuplicateKey { path: self.path() },
             Some(Refusal::Nul) => JsonError::NulCharacter { path: self.path() },
             Some(Refusal::Depth) => JsonError::TooDeep,
+            Some(Refusal::Values) => JsonError::TooMany,
             None => explain_syntax(error),
         }
     }
@@ -142,6 +152,10 @@ impl<'de> DeserializeSeed<'de> for Node<'_, '_> {
     type Value = [u8; 32];
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        self.0.values += 1;
+        if self.0.values > VALUES {
+            return Err(self.0.refuse(Refusal::Values, None));
+        }
         let without = self.0.member.take();
         deserializer.deserialize_any(Content(self.0, without))
     }
@@ -383,6 +397,15 @@ mod tests {
         assert_eq!(refusal(&"{\"a\":".repeat(100_000)), JsonError::TooDeep);
         // Beside one another they are no deeper.
         assert!(digest(format!("[{0},{0},{{\"a\":{0}}}]", nested(98)).as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn a_text_of_very_many_values_is_refused_before_it_costs_much() {
+        let list = |values| format!("[{}1]", "1,".repeat(values - 1));
+        assert!(digest(list(VALUES - 1).as_bytes()).is_ok());
+        assert_eq!(refusal(&list(VALUES)), JsonError::TooMany);
+        let object: String = (0..VALUES).map(|n| format!("\"{n}\":0,")).collect();
+        assert_eq!(refusal(&format!("{{{object}\"last\":0}}")), JsonError::TooMany);
     }
 
     #[test]

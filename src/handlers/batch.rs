@@ -1,6 +1,6 @@
 //! `POST /records/batch`: up to 500 submissions in one request, each an intention of its own.
 //!
-//! Promises: always 207 with a result per item, in the order sent: what `POST /records` would have answered, or its
+//! Promises: 207 with a result per item for every list that can be read while the database is there, in the order sent: what `POST /records` would have answered, or its
 //! problem; an item that is bad harms no other; the whole or any part may be sent again, here or one by one, and replays.
 //! A request holds at most one connection, and only while it writes.
 //!

@@ -178,6 +178,9 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
+/// Most attachments of one declaration, those of its bundle included.
+const ATTACHMENTS: usize = 200;
+
 /// An attachment beside the declaration: its bytes, or the digest of what was uploaded.
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -222,6 +225,10 @@ pub(super) fn declaration(
 ) -> Result<(String, Vec<Attachment>), Vec<Fault>> {
     let invalid = |e: &DeclarationError| Fault::new(Kind::InvalidDeclaration, place_of(e), e.to_string());
     let parsed = Declaration::parse(declaration.get()).map_err(|e| vec![invalid(&e)])?;
+    if parsed.inline().len() + parsed.elsewhere().len() + beside.len() > ATTACHMENTS {
+        let detail = format!("at most {ATTACHMENTS} attachments are accepted");
+        return Err(vec![Fault::new(Kind::BadRequest, "/attachments", detail)]);
+    }
     let inside = parsed.inline().iter().map(|a| {
         let decoded = Attachment::decode(a.kind.clone(), a.content_type.as_deref(), &a.data, allowed);
         let place = format!("/declaration{}/data", a.path);

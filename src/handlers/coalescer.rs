@@ -127,9 +127,10 @@ async fn write_together(state: &AppState, list: Vec<Waiting>) {
         }
         spoilt => {
             metrics::list_spoilt();
-            match spoilt {
-                Ok(Err(error)) => tracing::info!(error = &error as &dyn std::error::Error, "submissions go one by one"),
-                _ => tracing::error!("writing submissions panicked; they go one by one"),
+            if let Ok(Err(error)) = &spoilt {
+                tracing::info!(code = error.code().as_deref(), "submissions go one by one");
+            } else {
+                tracing::error!("writing submissions panicked; they go one by one");
             }
             submissions.into_iter().map(|s| Written::Alone(Box::new(s))).collect()
         }

@@ -41,7 +41,7 @@ struct SubmissionBody<'t> {
     #[serde(borrow)]
     declaration: &'t RawValue,
     /// Attachments beside those in the declaration.
-    #[schema(value_type = Vec<AnyAttachment>)]
+    #[schema(value_type = Vec<AnyAttachment>, max_items = 200)]
     #[serde(borrow, default)]
     attachments: Vec<Object<AttachmentBody<'t>>>,
     /// Free text, kept with the action.

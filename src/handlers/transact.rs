@@ -223,12 +223,13 @@ async fn attempt(state: &AppState, command: &Command) -> Result<Outcome, Command
     Ok(outcome)
 }
 
-/// A deadlock was broken, or the twin that we waited for took its claim back.
+/// A deadlock was broken, the twin that we waited for took its claim back, or the connection went: was it in the middle
+/// of the commit, the next try finds what was written, and replays it.
 fn may_pass(error: &CommandError) -> bool {
     let CommandError::Database(sqlx::Error::Database(e)) = error else {
-        return matches!(error, CommandError::Database(sqlx::Error::RowNotFound));
+        return matches!(error, CommandError::Database(sqlx::Error::RowNotFound | sqlx::Error::Io(_)));
     };
-    matches!(e.code().as_deref(), Some("40P01" | "40001"))
+    matches!(e.code().as_deref(), Some("40P01" | "40001" | "57P01" | "57P02"))
 }
 
 fn count(outcome: &Outcome) {

@@ -135,7 +135,7 @@ async fn patiently(
     let deadline = Instant::now() + wait;
     let until = if matches!(known, Known::Nothing) { Until::Settled } else { Until::Moved };
     // First this, then the look: what moves in between is told.
-    let waits = state.waiting.transaction(id, until).await?;
+    let waits = state.waiting.transaction(&caller.principal.id, id, until).await?;
     waits.ask();
     let Some(mut latest) = hear(&waits, caller, Instant::now() + A_LOOK).await? else {
         return Box::pin(look(state, caller, id)).await;

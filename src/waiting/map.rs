@@ -86,6 +86,8 @@ type Boxes<T> = HashMap<String, Vec<Arc<Mailbox<T>>>>;
 pub(super) struct Map {
     transactions: Boxes<Heard>,
     principals: Boxes<OfPrincipal>,
+    /// How many wait for transactions, by principal.
+    polls: HashMap<String, usize>,
     /// Transactions of which somebody wants to hear at the next turn in any case.
     asked: HashSet<String>,
     pub waiting: usize,
@@ -109,8 +111,14 @@ fn remove<T>(boxes: &mut Boxes<T>, key: &str, mailbox: &Arc<Mailbox<T>>) {
 }
 
 impl Map {
-    pub(super) fn wait_for_transaction(&mut self, id: &str, until: Until) -> Arc<Mailbox<Heard>> {
+    /// How many of a principal wait for transactions.
+    pub(super) fn polls_of(&self, principal: &str) -> usize {
+        self.polls.get(principal).copied().unwrap_or_default()
+    }
+
+    pub(super) fn wait_for_transaction(&mut self, principal: &str, id: &str, until: Until) -> Arc<Mailbox<Heard>> {
         self.waiting += 1;
+        *self.polls.entry(principal.to_owned()).or_default() += 1;
         add(&mut self.transactions, id, until)
     }
 
@@ -124,8 +132,14 @@ impl Map {
         add(&mut self.principals, id, Until::Moved)
     }
 
-    pub(super) fn leave_transaction(&mut self, id: &str, mailbox: &Arc<Mailbox<Heard>>) {
+    pub(super) fn leave_transaction(&mut self, principal: &str, id: &str, mailbox: &Arc<Mailbox<Heard>>) {
         self.waiting -= 1;
+        if let Some(polls) = self.polls.get_mut(principal) {
+            *polls -= 1;
+            if *polls == 0 {
+                self.polls.remove(principal);
+            }
+        }
         remove(&mut self.transactions, id, mailbox);
     }
 

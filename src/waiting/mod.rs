@@ -43,8 +43,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How many read pages of their own at once: ten thousand who come back in one moment leave connections to others.
 const PAGES: usize = 4;
 
-/// As many feeds as one principal may have open: devices, not a way to take everybody's place.
-const FEEDS: usize = 1000;
+/// As many feeds as one principal may have open, and as many transactions as they may wait for: devices, not a way to take
+/// everybody's place. Whoever has more is served better by the feed.
+const EACH: usize = 1000;
 
 /// Why one cannot wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -92,16 +93,19 @@ impl Waiting {
     }
 
     /// Waits for a transaction. [Ask](OneTransaction::ask) what it is *after* this: what moves later is told.
-    pub async fn transaction(&self, id: &str, until: Until) -> Result<OneTransaction, CannotWait> {
-        let mailbox = self.enter(|map| map.wait_for_transaction(id, until))?;
-        let waits = OneTransaction { id: id.to_owned(), mailbox, waiting: self.clone() };
+    pub async fn transaction(&self, principal: &str, id: &str, until: Until) -> Result<OneTransaction, CannotWait> {
+        if locked(&self.0.map).polls_of(principal) >= EACH {
+            return Err(CannotWait::TooMany);
+        }
+        let mailbox = self.enter(|map| map.wait_for_transaction(principal, id, until))?;
+        let waits = OneTransaction { principal: principal.into(), id: id.to_owned(), mailbox, waiting: self.clone() };
         self.until_read().await?;
         Ok(waits)
     }
 
     /// Waits for whatever becomes of a principal's transactions. Read a page *after* this: what moves later is told.
     pub async fn principal(&self, id: &str) -> Result<OnePrincipal, CannotWait> {
-        if locked(&self.0.map).feeds_of(id) >= FEEDS {
+        if locked(&self.0.map).feeds_of(id) >= EACH {
             return Err(CannotWait::TooMany);
         }
         let mailbox = self.enter(|map| map.wait_for_principal(id))?;
@@ -153,6 +157,7 @@ impl Waiting {
 /// One who waits for a transaction; leaves when dropped.
 #[derive(Debug)]
 pub struct OneTransaction {
+    principal: Box<str>,
     id: String,
     mailbox: Arc<Mailbox<Heard>>,
     waiting: Waiting,
@@ -182,7 +187,7 @@ impl OneTransaction {
 
 impl Drop for OneTransaction {
     fn drop(&mut self) {
-        locked(&self.waiting.0.map).leave_transaction(&self.id, &self.mailbox);
+        locked(&self.waiting.0.map).leave_transaction(&self.principal, &self.id, &self.mailbox);
     }
 }
 

@@ -7,8 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::bad;
-use crate::handlers::problem::Problem;
+use crate::handlers::problem::{Kind, Problem};
 use crate::records::find::Position;
 
 const VERSION: u8 = 1;
@@ -39,8 +38,12 @@ pub(super) fn read(text: &str, query: &str) -> Result<Position, Problem> {
         // PostgreSQL's time begins in 4713 BC, and nobody was registered before our era.
         (*version == VERSION && (1..=9999).contains(&at.year())).then_some((*bound, (at, id)))
     });
-    let (bound, position) = parsed.ok_or_else(|| bad("cursor is not one of ours"))?;
-    if bound == bound_to(query) { Ok(position) } else { Err(bad("cursor belongs to another query")) }
+    let (bound, position) = parsed.ok_or_else(|| Problem::new(Kind::CursorInvalid))?;
+    if bound == bound_to(query) {
+        Ok(position)
+    } else {
+        Err(Problem::new(Kind::CursorInvalid).detail("the cursor belongs to another query"))
+    }
 }
 
 fn bound_to(query: &str) -> [u8; 8] {

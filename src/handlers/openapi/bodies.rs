@@ -55,7 +55,7 @@ pub(in crate::handlers) struct Correction {
     transaction_id: Option<String>,
     declaration: Declaration,
     /// Attachments beside those in the declaration.
-    #[schema(required = false)]
+    #[schema(required = false, max_items = 200)]
     attachments: Vec<AnyAttachment>,
     /// Free text, kept with the action.
     #[schema(pattern = r"^[^\x00]*$")]

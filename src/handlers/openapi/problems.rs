@@ -79,7 +79,7 @@ sets! {
     /// Of a list of new records; those of an item are in the answer.
     BatchProblems = [CALLER, BODY, [Kind::TooManyItems]];
     /// Of finding.
-    FindProblems = [CALLER, [Kind::BadRequest, Kind::Forbidden]];
+    FindProblems = [CALLER, [Kind::BadRequest, Kind::CursorInvalid, Kind::Forbidden]];
     /// Of a corrected declaration.
     CorrectProblems = [CALLER, BODY, KEY, DECLARATION, ACT];
     /// Of an action that brings no declaration.

@@ -7,6 +7,8 @@ mod redeliver;
 mod reply;
 mod submit;
 
+use std::borrow::Cow;
+
 pub use act::{Access, Act, act};
 pub use decide::{
     Answer, Decision, NUMBER_MAX, REASON_MAX, Standing, Verdict, decide, is_reason, is_registration_number,
@@ -85,6 +87,14 @@ pub enum CommandError {
 }
 
 impl CommandError {
+    /// The database's code of what failed (SQLSTATE), if it said one. Its text can quote a row.
+    pub fn code(&self) -> Option<Cow<'_, str>> {
+        let Self::Database(error) = self else {
+            return None;
+        };
+        error.as_database_error().and_then(sqlx::error::DatabaseError::code)
+    }
+
     /// Whether the database is not there for anybody at the moment, so that trying something else is no use.
     pub fn is_outage(&self) -> bool {
         let Self::Database(error) = self else {

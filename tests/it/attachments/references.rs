@@ -101,6 +101,22 @@ async fn to_know_a_digest_is_not_to_have_the_bytes() {
 }
 
 #[tokio::test]
+async fn more_attachments_than_a_declaration_has_are_one_problem() {
+    let app = TestApp::start().await;
+    let token = app.token("mary", &["declare"]);
+    let one = json!({ "type": "PROOF", "contentType": "image/png", "data": "" });
+    for (many, errors) in [(200, 100), (201, 1)] {
+        let mut body = flat("declare");
+        body["attachments"] = json!(vec![one.clone(); many]);
+        let refused = app.post("/records", &token, "draft-0001", &body).await;
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+        let problem: Value = refused.json().await.unwrap();
+        assert_eq!(problem["errors"].as_array().unwrap().len(), errors);
+    }
+    app.done().await;
+}
+
+#[tokio::test]
 async fn who_may_not_correct_a_record_learns_nothing_of_its_attachments() {
     let app = TestApp::start().await;
     let (mary, eve) = (app.token("mary", &["declare"]), app.token("eve", &["declare"]));
