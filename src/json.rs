@@ -404,8 +404,8 @@ mod tests {
         let list = |values| format!("[{}1]", "1,".repeat(values - 1));
         assert!(digest(list(VALUES - 1).as_bytes()).is_ok());
         assert_eq!(refusal(&list(VALUES)), JsonError::TooMany);
-        let object: String = (0..VALUES).map(|n| format!("\"{n}\":0,")).collect();
-        assert_eq!(refusal(&format!("{{{object}\"last\":0}}")), JsonError::TooMany);
+        let members: Vec<String> = (0..=VALUES).map(|n| format!("\"{n}\":0")).collect();
+        assert_eq!(refusal(&format!("{{{}}}", members.join(","))), JsonError::TooMany);
     }
 
     #[test]

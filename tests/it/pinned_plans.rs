@@ -86,6 +86,7 @@ fn ids() -> String {
 }
 
 /// The statements of workers and of the reader, each asked for ten.
+#[expect(clippy::too_many_lines, reason = "it is a list")]
 fn of_workers(since: &str) -> [Pinned; 9] {
     let (actions, ids) = (uuids("a"), ids());
     [
