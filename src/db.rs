@@ -131,7 +131,7 @@ async fn open(url: &str, connections: u32, plans: Plans) -> Result<PgPool, DbErr
             })
         })
         .test_before_acquire(false)
-        .before_acquire(move |conn, meta| Box::pin(is_alive(conn, plans, meta.idle_for)))
+        .before_acquire(move |conn, meta| Box::pin(is_clean(conn, plans, meta.idle_for)))
         .connect_with(options(url)?)
         .await
         .map_err(|error| {
@@ -140,12 +140,17 @@ async fn open(url: &str, connections: u32, plans: Plans) -> Result<PgPool, DbErr
         })
 }
 
-/// Whether a connection can be used, asked of the server. That costs as much as a small statement: workers, who try again
-/// by themselves, do not ask of one that they have just used; a client would see the failure.
-async fn is_alive(conn: &mut PgConnection, plans: Plans, idle_for: Duration) -> sqlx::Result<bool> {
-    let is_fresh = matches!(plans, Plans::Pinned) && idle_for < FRESH;
+/// Whether a connection can be used, asked of the server: it answers, and no transaction is open on it. One is if whoever
+/// had it before was dropped while they began, before sqlx knew; what the next one wrote would be lost with it.
+///
+/// That costs as much as a small statement: workers, who try again by themselves and are not dropped, do not ask of one
+/// that they have just used.
+async fn is_clean(conn: &mut PgConnection, plans: Plans, idle_for: Duration) -> sqlx::Result<bool> {
+    if matches!(plans, Plans::Pinned) && idle_for < FRESH {
+        return Ok(true);
+    }
     // An error, unlike `false`, closes it without a farewell that nobody hears.
-    if is_fresh { Ok(true) } else { conn.ping().await.map(|()| true) }
+    conn.fetch_one(sqlx::raw_sql("select now() = statement_timestamp()")).await?.try_get(0)
 }
 
 /// Says the session's settings, in one round trip.

@@ -18,6 +18,7 @@ use super::openapi::problems::FeedProblems;
 use super::openapi::tags;
 use super::openapi::waiting::{FeedQuery, FeedRead};
 use super::problem::{Kind, Problem};
+use super::transact;
 use super::validators::LONGEST_WAIT;
 use crate::records::changes::{self, ChangesError, Cursor, NoCursor, Page};
 use crate::records::progress::ChangeView;
@@ -119,7 +120,7 @@ async fn wait(
 pub(super) async fn page(state: &AppState, principal: &str, cursor: &Cursor, limit: u16) -> Result<Page, Problem> {
     let _turn = state.waiting.turn().await?;
     let page = async {
-        let mut conn = state.db.acquire().await?;
+        let mut conn = transact::look(state).await?;
         Ok(changes::page(&mut conn, principal, cursor, limit, state.waiting.settings().kept).await?)
     };
     Box::pin(page).await

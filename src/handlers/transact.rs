@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, Transaction};
 use tracing::Instrument as _;
 
 use super::AppState;
@@ -42,6 +42,12 @@ impl Command {
             Self::Decide(decision) => commands::decide(conn, decision).await,
         }
     }
+}
+
+/// A look at what is, by keys, with [pinned plans](db::BEGIN_PINNED): thousands who come in one moment pay for no planning.
+/// Over when it is dropped.
+pub(super) async fn look(state: &AppState) -> sqlx::Result<Transaction<'static, Postgres>> {
+    state.db.begin_with(db::BEGIN_PINNED).await
 }
 
 /// Refuses what is new while too much is waiting. What was accepted before is answered as ever.

@@ -205,3 +205,23 @@ async fn the_heart_finds_a_new_connection_before_its_leases_are_lost() {
     }
     app.done().await;
 }
+
+#[tokio::test]
+async fn a_connection_on_which_a_transaction_was_left_open_is_given_to_nobody() {
+    let db = db::pool(&new_database().await, 1).await.unwrap();
+    let mut left = db.acquire().await.unwrap();
+    // As it is when whoever began was dropped before the answer came.
+    sqlx::raw_sql("begin").execute(&mut *left).await.unwrap();
+    let before: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *left).await.unwrap();
+    drop(left);
+    sqlx::query(
+        "insert into worker (id, name, heartbeat_at, interval) values (gen_random_uuid(), 'it', now(), interval '1 s')",
+    )
+    .execute(&db)
+    .await
+    .unwrap();
+    let after: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&db).await.unwrap();
+    assert_ne!(before, after);
+    let kept: i64 = sqlx::query_scalar("select count(*) from worker where name = 'it'").fetch_one(&db).await.unwrap();
+    assert_eq!(kept, 1);
+}
