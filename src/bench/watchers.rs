@@ -51,7 +51,7 @@ pub(super) async fn run(
     report(Figure::value(NAME, "waiting clients", count(waiting.load(Ordering::Relaxed)), "clients"));
     report(Figure::value(NAME, "memory with all of them", megabytes(service.memory()?.now), "MB"));
     // Ten thousand who come at once are a storm of their own: what is measured is the time after it.
-    steady(&client, options.rate.min(50), WARM_UP, "with them").await?;
+    steady(&client, options.rate.min(50), WARM_UP, "with-them").await?;
     let told = steady(&client, options.rate, Duration::from_secs(u64::from(options.seconds)), "run").await?;
     report(Figure::value(NAME, "clients still waiting at the end", count(waiting.load(Ordering::Relaxed)), "clients"));
     report(Figure::value(NAME, "memory at most, under load", megabytes(service.memory()?.most), "MB"));
