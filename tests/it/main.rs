@@ -32,6 +32,7 @@ mod isolation;
 mod lanes;
 mod migrations;
 mod openapi;
+mod parking;
 mod peers;
 mod pgbouncer;
 mod phone;
