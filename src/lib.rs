@@ -7,7 +7,8 @@
 //! ```text
 //! POST /records
 //!   handlers/   who is calling, the transaction id, the body            400 401 403 413 415 503: nothing was written
-//!   BEGIN       handlers::transact, the one place of the API that opens a transaction
+//!   BEGIN       handlers::transact, the one place of the API that opens a transaction; handlers::coalescer lets those
+//!               that come at the same time share one
 //!     transactions::claim      the id is ours, or its reply is replayed, or it was used otherwise (422)
 //!     records::commands        record, version, attachments, actions; model::transition alone says what may happen
 //!     outbox::enqueue          a message per consequence and subscribed destination

@@ -80,8 +80,7 @@ pub(super) async fn read(
 /// A page, or the next one.
 async fn poll(state: AppState, principal: String, asked: Asked) -> Result<Response, Problem> {
     let Some(cursor) = asked.cursor else {
-        let mut conn = Box::pin(state.db.acquire()).await?;
-        return Ok(answer(&[], &Box::pin(changes::now(&mut conn)).await?, false));
+        return Ok(answer(&[], &now(&state).await?, false));
     };
     if asked.wait.is_zero() {
         let page = page(&state, &principal, &cursor, asked.limit).await?;
@@ -124,6 +123,16 @@ pub(super) async fn page(state: &AppState, principal: &str, cursor: &Cursor, lim
         Ok(changes::page(&mut conn, principal, cursor, limit, state.waiting.settings().kept).await?)
     };
     Box::pin(page).await
+}
+
+/// Where the feed stands, in one's turn too: ten thousand who come back at once do not all ask at once.
+pub(super) async fn now(state: &AppState) -> Result<Cursor, Problem> {
+    let _turn = state.waiting.turn().await?;
+    let now = async {
+        let mut conn = state.db.acquire().await?;
+        Ok(changes::now(&mut conn).await?)
+    };
+    Box::pin(now).await
 }
 
 pub(super) fn shared(changes: Vec<ChangeView>) -> Vec<Arc<ChangeView>> {

@@ -14,9 +14,9 @@ use futures_util::stream;
 use tokio::time::Instant;
 
 use super::AppState;
-use super::changes::{Asked, page, shared};
+use super::changes::{Asked, now, page, shared};
 use super::problem::{Kind, Problem};
-use crate::records::changes::{self, Cursor};
+use crate::records::changes::Cursor;
 use crate::records::progress::ChangeView;
 use crate::waiting::{OnePrincipal, Told};
 
@@ -42,10 +42,7 @@ pub(super) async fn stream(state: AppState, principal: String, asked: Asked) -> 
     // First this, then the page: what moves in between is told.
     let waits = state.waiting.principal(&principal).await?;
     let (first, cursor, more) = match asked.cursor {
-        None => {
-            let mut conn = state.db.acquire().await?;
-            (Vec::new(), changes::now(&mut conn).await?, false)
-        }
+        None => (Vec::new(), now(&state).await?, false),
         Some(from) => {
             let page = page(&state, &principal, &from, asked.limit).await?;
             (written(&page.changes, &from, &page.cursor)?, page.cursor, page.more)
