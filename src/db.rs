@@ -91,7 +91,7 @@ pub async fn connect(url: &str) -> Result<PgConnection, DbError> {
     .await
 }
 
-/// Opens one connection whose [plans are pinned](PINNED).
+/// Opens one connection whose plans are pinned: planned once, and to go by indexes alone.
 pub async fn connect_pinned(url: &str) -> Result<PgConnection, DbError> {
     let mut conn = connect(url).await?;
     in_time(async { conn.execute(sqlx::raw_sql(PINNED)).await.map(drop) }).await?;
@@ -103,7 +103,7 @@ pub async fn pool(url: &str, connections: u32) -> Result<PgPool, DbError> {
     open(url, connections, Plans::Fresh).await
 }
 
-/// Opens a pool of up to `connections` whose [plans are pinned](PINNED).
+/// Opens a pool of up to `connections` whose plans are pinned: planned once, and to go by indexes alone.
 pub async fn pool_pinned(url: &str, connections: u32) -> Result<PgPool, DbError> {
     open(url, connections, Plans::Pinned).await
 }
