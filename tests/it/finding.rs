@@ -241,7 +241,7 @@ async fn a_page_is_read_from_an_index_and_costs_the_same_however_many_records_th
         ("newest", format!("{EVENTS}, {ALL}, {LATER}, null, 51"), 700),
         ("oldest", format!("{EVENTS}, {ALL}, {LATER}, null, 51"), 700),
         ("oldest", format!("{EVENTS}, '{{declared}}', {none}, null, 51"), 250),
-        ("newest", format!("'{{birth}}', '{{registered}}', {LATER}, null, 51"), 100),
+        ("newest", format!("'{{birth}}', '{{registered}}', {LATER}, null, 51"), 200),
         ("oldest", format!("{EVENTS}, '{{waiting_validation}}', {none}, 3600, 51"), 900),
         ("newest", format!("{EVENTS}, '{{waiting_validation}}', {LATER}, 3600, 51"), 900),
         ("newest_of", format!("{EVENTS}, {ALL}, {none}, null, 51, 'agent7'"), 700),
