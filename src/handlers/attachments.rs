@@ -14,6 +14,7 @@ use super::extract::Caller;
 use super::openapi::problems::ReadAttachmentProblems;
 use super::openapi::shapes::{Binary, DigestPath};
 use super::openapi::tags;
+use super::openapi::waiting::PartOf;
 use super::problem::{Fault, Kind, Problem};
 use super::ranges::{self, Asked};
 use super::validators::Known;
@@ -25,11 +26,17 @@ use crate::records::attachments::{self, Attachment, Content, Stored, hex};
 /// Its bytes, or one range of them, for who may read a record that has it, and for who uploaded it.
 #[utoipa::path(
     get, path = "/attachments/{sha256}", operation_id = "readAttachment", tag = tags::ATTACHMENTS,
-    params(DigestPath, Caller),
+    params(DigestPath, PartOf, Caller),
     responses(
-        (status = 200, description = "The bytes", body = inline(Binary), content_type = "*/*"),
-        (status = 206, description = "The bytes of the `Range` that was asked for", body = inline(Binary), content_type = "*/*"),
-        (status = 304, description = "`If-None-Match` names it"),
+        (status = 200, description = "The bytes", body = inline(Binary), content_type = "*/*", headers(
+            ("ETag" = String, description = "Its SHA-256, quoted."),
+            ("Accept-Ranges" = String, description = "`bytes`"),
+        )),
+        (status = 206, description = "The bytes of the `Range` that was asked for", body = inline(Binary), content_type = "*/*", headers(
+            ("ETag" = String, description = "Its SHA-256, quoted."),
+            ("Content-Range" = String, description = "Which bytes of how many (RFC 9110 §14.4)."),
+        )),
+        (status = 304, description = "`If-None-Match` names it", headers(("ETag" = String, description = "Its SHA-256, quoted."))),
         ReadAttachmentProblems,
     ),
     security(("bearer" = []), ("bearer" = ["record.read"])),
@@ -69,10 +76,13 @@ pub(super) async fn read(
 /// What `GET` says of it without the bytes: whether it is there, for you.
 #[utoipa::path(
     head, path = "/attachments/{sha256}", operation_id = "askForAttachment", tag = tags::ATTACHMENTS,
-    params(DigestPath, Caller),
+    params(DigestPath, PartOf, Caller),
     responses(
-        (status = 200, description = "It is there"),
-        (status = 304, description = "`If-None-Match` names it"),
+        (status = 200, description = "It is there", headers(
+            ("ETag" = String, description = "Its SHA-256, quoted."),
+            ("Accept-Ranges" = String, description = "`bytes`"),
+        )),
+        (status = 304, description = "`If-None-Match` names it", headers(("ETag" = String, description = "Its SHA-256, quoted."))),
         ReadAttachmentProblems,
     ),
     security(("bearer" = []), ("bearer" = ["record.read"])),

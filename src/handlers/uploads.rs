@@ -62,8 +62,14 @@ struct Uploaded {
     params(DigestPath, Caller),
     request_body(content = inline(Binary), content_type = "application/octet-stream"),
     responses(
-        (status = 200, description = "It was here already", body = Uploaded),
-        (status = 201, description = "It is stored", body = Uploaded),
+        (status = 200, description = "It was here already", body = Uploaded, headers(
+            ("ETag" = String, description = "Its SHA-256, quoted."),
+            ("Location" = String, description = "Where it is read."),
+        )),
+        (status = 201, description = "It is stored", body = Uploaded, headers(
+            ("ETag" = String, description = "Its SHA-256, quoted."),
+            ("Location" = String, description = "Where it is read."),
+        )),
         UploadProblems,
     ),
     security(("bearer" = ["declare"]), ("bearer" = ["validate"]), ("bearer" = ["register"])),

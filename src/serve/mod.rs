@@ -146,9 +146,15 @@ impl Server {
     }
 
     async fn connection(self: Arc<Self>, tcp: TcpStream, permit: OwnedSemaphorePermit) {
+        // Events are written one by one: each goes at once, whatever was sent before it.
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "small pieces may be held back");
+        }
         let activity = Arc::new(Activity::new());
         let first = async {
             tokio::select! {
+                // What has come before a stop is answered.
+                biased;
                 is = speaks_http2(&tcp) => Some(is.unwrap_or_default()),
                 () = activity.idle(self.settings.idle) => None,
                 () = self.soft.cancelled() => None,

@@ -234,3 +234,20 @@ impl Map {
 fn is_due(mailbox: &Mailbox<Heard>, settled: bool) -> bool {
     settled || mailbox.until == Until::Moved || mailbox.asks.load(Ordering::Relaxed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_counts_no_longer() {
+        let mut map = Map::default();
+        let one = map.wait_for_transaction("agent", "draft-0001", Until::Settled);
+        let two = map.wait_for_transaction("agent", "draft-0001", Until::Moved);
+        map.wait_for_transaction("another", "draft-0002", Until::Settled);
+        assert_eq!((map.polls_of("agent"), map.polls_of("another"), map.polls_of("nobody")), (2, 1, 0));
+        map.leave_transaction("agent", "draft-0001", &one);
+        map.leave_transaction("agent", "draft-0001", &two);
+        assert_eq!((map.polls_of("agent"), map.waiting, map.polls.len()), (0, 1, 1));
+    }
+}

@@ -93,7 +93,8 @@ async fn many_transactions_are_read_by_indexes_and_no_history_of_days_before_the
         let plan = plan(&mut conn, (TRANSACTION, function), &ids).await;
         let mut run = Vec::new();
         nodes(&plan, &mut run);
-        let scans: Vec<_> = run.iter().filter(|n| n["Node Type"] == "Seq Scan" && n["Actual Rows"].as_f64() != Some(0.0)).collect();
+        let scans: Vec<_> =
+            run.iter().filter(|n| n["Node Type"] == "Seq Scan" && n["Actual Rows"].as_f64() != Some(0.0)).collect();
         // A day that has not begun is empty, and may be looked through.
         assert!(scans.is_empty(), "{function}: {scans:#?}");
         assert!(run.iter().all(|n| n["Relation Name"] != "outbox_history_20200101"), "{function} looks into 2020");

@@ -72,3 +72,23 @@ async fn what_somebody_else_holds_delays_no_other() {
     app.drain().await;
     app.done().await;
 }
+
+#[tokio::test]
+async fn a_connection_that_goes_in_the_middle_of_it_is_not_the_clients_affair() {
+    let app = TestApp::start().await;
+    // The first commit ends with its server process; nextval is not taken back.
+    sqlx::raw_sql(
+        "create sequence commits;
+         create function cut() returns trigger language plpgsql as
+         $$ begin if nextval('commits') = 1 then perform pg_terminate_backend(pg_backend_pid()); perform pg_sleep(1); end if; return null; end $$;
+         create constraint trigger cut after insert on record deferrable initially deferred for each row execute function cut()",
+    )
+    .execute(&app.db)
+    .await
+    .unwrap();
+    assert_eq!(at_once(&app, 3, |_| false).await, [202; 3]);
+    assert_eq!(app.count("select count(*) from record").await, 3);
+    assert!(app.count("select last_value from commits").await > 3, "none was cut");
+    app.drain().await;
+    app.done().await;
+}

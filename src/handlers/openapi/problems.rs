@@ -72,7 +72,7 @@ sets! {
     /// Of an upload.
     UploadProblems = [
         CALLER,
-        [Kind::InvalidId, Kind::Forbidden, Kind::BodyUnreadable, Kind::InvalidAttachment, Kind::TooLarge, Kind::DigestMismatch],
+        [Kind::InvalidId, Kind::Forbidden, Kind::BodyUnreadable, Kind::BodyTooSlow, Kind::InvalidAttachment, Kind::TooLarge, Kind::DigestMismatch],
     ];
     /// Of a new record.
     SubmitProblems = [CALLER, BODY, KEY, DECLARATION, [Kind::UnknownEvent, Kind::Forbidden, Kind::Overloaded]];

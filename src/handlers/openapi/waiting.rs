@@ -31,6 +31,21 @@ impl IntoParams for Patience {
     }
 }
 
+/// What a reader of bytes may say: `If-None-Match`, `Range` and `If-Range`.
+pub(in crate::handlers) struct PartOf;
+
+impl IntoParams for PartOf {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let etag = || string(None, "\"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\"");
+        let range = string(None, "bytes=0-65535");
+        vec![
+            parameter("If-None-Match", ParameterIn::Header, etag(), "The ETag of what the client has (RFC 9110)."),
+            parameter("Range", ParameterIn::Header, range, "One range of bytes; anything else is answered whole."),
+            parameter("If-Range", ParameterIn::Header, etag(), "The ETag that the range is a part of."),
+        ]
+    }
+}
+
 /// What reading a transaction answers.
 pub(in crate::handlers) struct TransactionRead;
 
