@@ -52,15 +52,18 @@ async fn a_transaction_that_stays_open_makes_no_page_and_no_turn_longer() {
         .await;
     }
     let since: String = sqlx::query_scalar("select pg_current_snapshot()::text").fetch_one(&mut *conn).await.unwrap();
-    assert_ne!(since.split(':').nth(2), Some(""), "{since} has the open one in it");
+    let open_then = since.split(':').nth(2).unwrap();
+    assert_ne!(open_then, "", "{since} has the open one in it");
+    // Each that was open in the whole cluster, other tests' included, is looked up in each day's index.
+    let most = 60 + 30 * i64::try_from(open_then.split(',').count()).unwrap();
     run(&mut conn, "insert into change (principal_id, record_id, action_id) select 'agent-1', gen_random_uuid(), gen_random_uuid()").await;
     for statistics in ["", "analyze change"] {
         run(&mut conn, statistics).await;
         let tail = plan(&mut conn, (CHANGE, "tail"), &format!("'{since}', 20000")).await;
-        assert!(pages(&tail) < 150, "{} pages for one change; {statistics}", pages(&tail));
+        assert!(pages(&tail) < most, "{} pages for one change; {statistics}", pages(&tail));
         let arguments = format!("'agent-1', '{since}', null, null, null, 100");
         let page = plan(&mut conn, (CHANGE, "page"), &arguments).await;
-        assert!(pages(&page) < 150, "{} pages for one change; {statistics}", pages(&page));
+        assert!(pages(&page) < most, "{} pages for one change; {statistics}", pages(&page));
     }
     open.rollback().await.unwrap();
 }
