@@ -14,8 +14,10 @@ use tokio::time::Instant;
 /// One connection's.
 pub(super) struct Activity {
     open: AtomicUsize,
+    /// Answers whose client has yet to take what it was sent before it is sent more.
+    owed: AtomicUsize,
     born: Instant,
-    /// When a request began or ended or bytes were taken, in ms after `born`.
+    /// When a request began or ended or part of an answer was taken, in ms after `born`.
     last: AtomicU64,
     /// Something was handed to hyper after it was last known to hold nothing unwritten.
     unwritten: AtomicBool,
@@ -23,8 +25,8 @@ pub(super) struct Activity {
 
 impl Activity {
     pub(super) fn new() -> Self {
-        let (open, last) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { open, born: Instant::now(), last, unwritten: AtomicBool::new(false) }
+        let (open, owed, last) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicU64::new(0));
+        Self { open, owed, born: Instant::now(), last, unwritten: AtomicBool::new(false) }
     }
 
     pub(super) fn touch(&self) {
@@ -50,12 +52,32 @@ impl Activity {
         !self.unwritten.load(Ordering::Relaxed)
     }
 
+    /// A client is to take part of an answer.
+    pub(super) fn owe(&self) {
+        self.owed.fetch_add(1, Ordering::Relaxed);
+        self.touch();
+    }
+
+    /// It has, or there is nothing more to take.
+    pub(super) fn paid(&self) {
+        self.owed.fetch_sub(1, Ordering::Relaxed);
+        self.touch();
+    }
+
     /// Returns when there was no open request for so long.
     pub(super) async fn idle(&self, limit: Duration) {
+        self.quiet(limit, || self.open.load(Ordering::Relaxed) == 0).await;
+    }
+
+    /// Returns when nothing was taken of what is owed for so long.
+    pub(super) async fn stalled(&self, limit: Duration) {
+        self.quiet(limit, || self.owed.load(Ordering::Relaxed) > 0).await;
+    }
+
+    async fn quiet(&self, limit: Duration, counts: impl Fn() -> bool) {
         loop {
-            let open = self.open.load(Ordering::Relaxed) > 0;
             let quiet = Duration::from_millis(self.age().saturating_sub(self.last.load(Ordering::Relaxed)));
-            let left = if open { limit } else { limit.saturating_sub(quiet) };
+            let left = if counts() { limit.saturating_sub(quiet) } else { limit };
             if left.is_zero() {
                 return;
             }

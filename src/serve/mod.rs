@@ -9,29 +9,24 @@
 
 mod activity;
 mod http1;
+mod http2;
 mod place;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::{Service as _, service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::activity::{Activity, Counted, Open};
+use self::activity::Activity;
 use self::stream::Stream;
 
 /// What one listener allows.
@@ -46,12 +41,6 @@ pub struct Settings {
     /// Bytes of a request's line and header that are read at most.
     pub head_max: usize,
 }
-
-/// Requests of one HTTP/2 connection that may be open.
-const STREAMS: u32 = 128;
-
-/// HTTP/2 peers that are gone are found by a ping.
-const PING: Duration = Duration::from_secs(20);
 
 /// A handler that has not answered by then is one that waits: its connection is parked.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -72,32 +61,42 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<
     Ok((listener.accept().await?.0, permit))
 }
 
-/// A peer that is gone already is no error; no file descriptors is one that passes.
+/// What is wrong with one connection is no error (accept(2) passes on what the network has for it); with no file
+/// descriptors or no memory left the next one would fail as well, until some are given back.
 async fn refused(error: &io::Error) {
     use io::ErrorKind as K;
-    let peer = [K::ConnectionRefused, K::ConnectionAborted, K::ConnectionReset].contains(&error.kind());
-    if !peer {
+    const ITS_OWN: [K; 7] = [
+        K::ConnectionRefused,
+        K::ConnectionAborted,
+        K::ConnectionReset,
+        K::HostUnreachable,
+        K::NetworkUnreachable,
+        K::NetworkDown,
+        K::PermissionDenied,
+    ];
+    if !ITS_OWN.contains(&error.kind()) {
         tracing::error!(%error, "no connection can be accepted");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
-fn http2(settings: &Settings) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder
-        .timer(TokioTimer::new())
-        .max_header_list_size(u32::try_from(settings.head_max).unwrap_or(u32::MAX))
-        .max_concurrent_streams(STREAMS)
-        .keep_alive_interval(PING);
-    builder
-}
-
-/// Whether the first bytes are those of HTTP/2 (RFC 9113 §3.4), without taking them. hyper-util's own detection takes
-/// them, and a buffer that begins with a few bytes is twice as large as it need be, for as long as the connection lives.
-async fn speaks_http2(stream: &TcpStream) -> io::Result<bool> {
+/// Whether the first bytes are those of HTTP/2 (RFC 9113 §3.4), and those that had to be taken to know it. Nearly always
+/// none: the first bytes come together, and one look at them is enough. hyper-util's own detection takes them, and a buffer
+/// that begins with a few bytes is twice as large as it need be, for as long as the connection lives.
+async fn speaks_http2(tcp: &mut TcpStream) -> io::Result<(bool, Vec<u8>)> {
     const PREFACE: &[u8] = b"PRI * HTTP/2.0";
     let mut first = [0; PREFACE.len()];
-    Ok(stream.peek(&mut first).await? == PREFACE.len() && first == PREFACE)
+    let mut known = tcp.peek(&mut first).await?;
+    let mut taken = 0;
+    while known > 0 && known < PREFACE.len() && PREFACE.starts_with(&first[..known]) {
+        let read = tcp.read(&mut first[taken..]).await?;
+        if read == 0 {
+            break;
+        }
+        taken += read;
+        known = taken;
+    }
+    Ok((known == PREFACE.len() && first == PREFACE, first[..taken].to_vec()))
 }
 
 struct Server {
@@ -134,7 +133,7 @@ impl Server {
             };
             match accepted {
                 Ok((stream, permit)) => drop(tasks.spawn(Arc::clone(&self).connection(stream, permit))),
-                Err(error) => refused(&error).await,
+                Err(error) => drop(self.soft.run_until_cancelled(refused(&error)).await),
             }
         }
         drop(listener);
@@ -145,7 +144,7 @@ impl Server {
         }
     }
 
-    async fn connection(self: Arc<Self>, tcp: TcpStream, permit: OwnedSemaphorePermit) {
+    async fn connection(self: Arc<Self>, mut tcp: TcpStream, permit: OwnedSemaphorePermit) {
         // Events are written one by one: each goes at once, whatever was sent before it.
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "small pieces may be held back");
@@ -155,50 +154,23 @@ impl Server {
             tokio::select! {
                 // What has come before a stop is answered.
                 biased;
-                is = speaks_http2(&tcp) => Some(is.unwrap_or_default()),
+                is = speaks_http2(&mut tcp) => Some(is.unwrap_or_default()),
                 () = activity.idle(self.settings.idle) => None,
                 () = self.soft.cancelled() => None,
             }
         };
         // On the heap, as is what is done only by one kind of connections or for a moment: a parked one has no room for it.
-        let Some(is_http2) = Box::pin(first).await else {
+        let Some((is_http2, taken)) = Box::pin(first).await else {
             return;
         };
-        let stream = Stream::new(tcp, self.settings.stall, Arc::clone(&activity));
+        let told = (!is_http2).then(|| Arc::clone(&activity));
+        let mut stream = Stream::new(tcp, self.settings.stall, told);
+        stream.unread(&taken);
         if is_http2 {
             Box::pin(self.http2(stream, &activity)).await;
         } else {
             self.http1(stream, &activity).await;
         }
         drop(permit);
-    }
-
-    /// Lets a connection do its work until it ends, is idle for too long, or has to.
-    async fn http2(&self, stream: Stream, activity: &Arc<Activity>) {
-        let (router, counted) = (TowerToHyperService::new(self.router.clone()), Arc::clone(activity));
-        let service = service_fn(move |request: Request<Incoming>| {
-            let open = Open::begin(&counted);
-            let answer = router.call(request);
-            async move { Ok::<_, std::convert::Infallible>(answer.await?.map(|body| Counted { body, open })) }
-        });
-        let mut connection = pin!(http2(&self.settings).serve_connection(TokioIo::new(stream), service));
-        let mut idle = pin!(activity.idle(self.settings.idle));
-        let mut stopping = false;
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection ended early");
-                    }
-                    break;
-                }
-                () = &mut idle => break,
-                () = self.hard.cancelled() => break,
-                () = self.soft.cancelled(), if !stopping => {
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
-            }
-        }
     }
 }

@@ -23,11 +23,12 @@ pub(super) struct Stream {
     more: bool,
     stall: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
-    activity: Arc<Activity>,
+    /// Told of what is written, where that says that an answer goes on.
+    activity: Option<Arc<Activity>>,
 }
 
 impl Stream {
-    pub(super) fn new(tcp: TcpStream, stall: Duration, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(tcp: TcpStream, stall: Duration, activity: Option<Arc<Activity>>) -> Self {
         Self { tcp, before: Vec::new(), more: false, stall, stalled: None, activity }
     }
 
@@ -56,7 +57,9 @@ impl Stream {
     fn watched(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.stalled = None;
-            self.activity.touch();
+            if let Some(activity) = &self.activity {
+                activity.touch();
+            }
             return written;
         }
         let stall = self.stall;
@@ -99,8 +102,8 @@ impl AsyncWrite for Stream {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.tcp).poll_flush(cx);
-        if matches!(flushed, Poll::Ready(Ok(()))) {
-            self.activity.written();
+        if let (Poll::Ready(Ok(())), Some(activity)) = (&flushed, &self.activity) {
+            activity.written();
         }
         flushed
     }

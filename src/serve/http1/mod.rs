@@ -12,12 +12,13 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use axum::body::Bytes;
 use hyper::body::{Body as _, Frame};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncWrite as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _};
 use tokio::time::Instant;
 
 use super::activity::{Activity, Counted};
@@ -29,6 +30,9 @@ use super::{Server, Settings};
 mod tests;
 
 type Connection = http1::Connection<TokioIo<Stream>, Service>;
+
+/// How long a client that was told everything may take to close as well.
+const LINGER: Duration = Duration::from_secs(1);
 
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -136,10 +140,22 @@ impl Server {
             return true;
         }
         if whole {
-            // One who is gone needs no farewell.
-            drop(stream.shutdown().await);
+            tokio::select! {
+                () = farewell(stream) => {}
+                () = tokio::time::sleep(LINGER) => {}
+                () = self.hard.cancelled() => {}
+            }
         }
         false
+    }
+}
+
+/// Says the end, and takes what the client has said behind its request: a socket that is closed before that resets the
+/// connection, and the client may lose what it has not read yet. One who is gone needs no farewell.
+async fn farewell(stream: &mut Stream) {
+    let mut rest = [0; 1024];
+    if stream.shutdown().await.is_ok() {
+        while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
     }
 }
 
