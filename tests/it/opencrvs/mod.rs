@@ -1,0 +1,3 @@
+//! Unmodified country configs and clients of OpenCRVS, as stand-ins that speak the same wire.
+
+mod triggers;
