@@ -1,3 +1,5 @@
 //! Unmodified country configs and clients of OpenCRVS, as stand-ins that speak the same wire.
 
+mod outcomes;
 mod triggers;
+mod whole;
