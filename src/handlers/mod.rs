@@ -21,6 +21,7 @@ mod find;
 mod inline;
 mod keys;
 pub mod openapi;
+mod opencrvs;
 mod operate;
 mod problem;
 mod ranges;
