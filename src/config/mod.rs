@@ -9,6 +9,7 @@ mod destination;
 mod duplicates;
 mod file;
 mod limits;
+mod opencrvs;
 mod secret;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub use changes::Changes;
 pub use duplicates::Duplicates;
 pub use file::{Backpressure, Callbacks, DestinationEntry, Egress, File, Retention, Tokens, TrustedIssuer, Workers};
 pub use limits::{Cors, Limits as EdgeLimits};
+pub use opencrvs::OpenCrvs;
 pub use secret::{SecretError, SecretSource};
 
 /// Why a configuration is not accepted.
@@ -69,6 +71,7 @@ impl File {
         let trusted = self.trusted_issuers.iter().filter_map(|t| trusted(t, &mut wrong)).collect();
         self.check(&mut wrong);
         let store = self.attachments.open(&mut wrong);
+        let opencrvs = self.opencrvs.settings(&mut wrong);
         if !wrong.is_empty() {
             return Err(ConfigError::Invalid(wrong));
         }
@@ -86,6 +89,7 @@ impl File {
                 attachments: self.attachments.uploads(),
                 events: self.events,
                 body_max: self.body_max_bytes,
+                opencrvs,
             },
             workers: workers::Settings {
                 destinations,

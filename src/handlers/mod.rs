@@ -53,6 +53,7 @@ use crate::wakeup::Wakeup;
 pub use crate::records::attachments::IMAGES_AND_PDF;
 pub use coalescer::Coalescer;
 pub use edge::Settings as EdgeSettings;
+pub use opencrvs::Settings as OpenCrvsSettings;
 pub use uploads::Settings as UploadSettings;
 
 /// What clients may send.
@@ -68,6 +69,8 @@ pub struct Settings {
     pub attachments: UploadSettings,
     /// What one client may cost.
     pub edge: EdgeSettings,
+    /// How much of `OpenCRVS` is there.
+    pub opencrvs: OpenCrvsSettings,
 }
 
 /// What handlers share.
@@ -114,6 +117,8 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(transactions::query))
         .routes(routes!(changes::read))
         .routes(routes!(attachments::read, attachments::head, uploads::upload))
+        .routes(routes!(opencrvs::graphql::execute))
+        .routes(routes!(opencrvs::confirm::confirm))
         // Without a token: public keys and the description of all this.
         .routes(routes!(keys::jwks))
         .routes(routes!(keys::pem))
@@ -129,6 +134,7 @@ pub fn public(state: AppState) -> Router {
     let budget = inline::Budget::new(state.settings.inline_bytes);
     let router = router
         .layer(from_fn_with_state(budget, inline::hold))
+        .layer(Extension(opencrvs::graphql::schema(state.settings.opencrvs.introspection)))
         .layer(Extension(openapi::Served::new(description, &state.settings.events)))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)

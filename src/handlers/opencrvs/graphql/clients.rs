@@ -18,12 +18,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use async_graphql::{Context, Error, ID, InputType, Object, Result, SimpleObject, Union};
+use async_graphql::{Context, ID, InputType, Object, Result, SimpleObject, Union};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::answer::Refusal;
 use super::inputs::{BirthRegistrationInput, DeathRegistrationInput, MarriageRegistrationInput, RegistrationInput};
-use super::refusal::{CONFLICT, coded, refused};
 use super::scalars::Void;
 use crate::auth::Right;
 use crate::handlers::attachments::prepare;
@@ -77,7 +77,7 @@ impl ClientQuery {
     /// What became of the declaration of a draft.
     async fn fetch_record_status(&self, ctx: &Context<'_>, draft_id: ID) -> Result<RecordStatus> {
         let (state, caller) = (ctx.data::<AppState>()?, ctx.data::<Caller>()?);
-        status(state, caller, &draft_id).await.map_err(|problem| refused(&problem))
+        Ok(status(state, caller, &draft_id).await.map_err(Refusal::to_client)?)
     }
 }
 
@@ -117,25 +117,17 @@ where
     let (settings, asking) = (Arc::clone(&state.settings), caller.clone());
     // In a body with large documents, copying them is work too.
     let read = move || submission(&asking, event, &json_of(&details)?, &settings);
-    let submission = body::off_thread(size, read).await.map_err(|problem| refused(&problem))?;
-    submit(state, caller, submission).await
+    let submission = body::off_thread(size, read).await.map_err(Refusal::to_client)?;
+    Ok(submit(state, caller, submission).await.map_err(Refusal::to_client)?)
 }
 
-async fn submit(state: &AppState, caller: &Caller, mut submission: Submission) -> Result<Void> {
-    let ready = async {
-        transact::admit(state, &submission.transaction_id).await?;
-        prepare(state, caller, &mut submission.attachments, None).await
-    };
-    ready.await.map_err(|problem| refused(&problem))?;
-    match transact::submit(state, submission).await {
-        Ok(Outcome::Done(_) | Outcome::Replayed(_)) => Ok(Void),
-        Ok(Outcome::Reused) => Err(reused()),
-        Err(error) => Err(refused(&Problem::from(error))),
+async fn submit(state: &AppState, caller: &Caller, mut submission: Submission) -> Result<Void, Problem> {
+    transact::admit(state, &submission.transaction_id).await?;
+    prepare(state, caller, &mut submission.attachments, None).await?;
+    match transact::submit(state, submission).await? {
+        Outcome::Done(_) | Outcome::Replayed(_) => Ok(Void),
+        Outcome::Reused => Err(Problem::new(Kind::Conflict).detail("the draftId was used for something else")),
     }
-}
-
-fn reused() -> Error {
-    coded("the draftId was used for something else", CONFLICT)
 }
 
 /// The input as JSON, without what is null: members that a later release knows of leave no trace in what was asked.
@@ -223,16 +215,19 @@ fn declaration(event: &str, details: &Value, settings: &Settings) -> Result<(Str
     let not_json = |error: String| Problem::new(Kind::NotJson).detail(error);
     json::digest(built.text.as_bytes()).map_err(|error| not_json(error.to_string()))?;
     let text = RawValue::from_string(built.text).map_err(|error| not_json(error.to_string()))?;
-    body::declaration(&text, &[], &settings.attachments.types)
-        .map_err(|faults| Problem::faults(faults.into_iter().map(|fault| in_input(fault, &built.places)).collect()))
+    body::declaration(&text, &[], &settings.attachments.types).map_err(|faults| at_fault(&faults, &built.places))
 }
 
-/// Names the place in what the client sent, which knows nothing of a bundle.
-fn in_input(mut fault: Fault, places: &BTreeMap<usize, String>) -> Fault {
-    let entry = fault.pointer.strip_prefix("/declaration/entry/").and_then(|rest| rest.split('/').next());
-    let entry = entry.and_then(|entry| entry.parse().ok());
-    fault.pointer = entry.and_then(|entry: usize| places.get(&entry)).cloned().unwrap_or_default();
-    fault
+/// Says what is wrong, and where in what the client sent: it knows nothing of a bundle, and sees no more than a message.
+fn at_fault(faults: &[Fault], places: &BTreeMap<usize, String>) -> Problem {
+    const SAID: usize = 5;
+    let kind = faults.first().map_or(Kind::InvalidDeclaration, |fault| fault.kind);
+    let said = faults.iter().take(SAID).map(|fault| {
+        let entry = fault.pointer.strip_prefix("/declaration/entry/").and_then(|rest| rest.split('/').next());
+        let place = entry.and_then(|entry| entry.parse().ok()).and_then(|entry: usize| places.get(&entry));
+        place.map_or_else(|| fault.detail.clone(), |place| format!("{place}: {}", fault.detail))
+    });
+    Problem::new(kind).detail(said.collect::<Vec<_>>().join("; "))
 }
 
 /// Who may ask; the names for certifying have no right of ours.
