@@ -3,7 +3,7 @@
 //! An error is `{"message","code","data":{"code","httpStatus","path"}}`: the numbers are those of tRPC 11, which are
 //! JSON-RPC's where that has one. The answer's status is that of its results, 207 if they have several.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 
@@ -57,7 +57,13 @@ pub(super) fn answered(asked: &Asked, outcomes: Vec<Result<Value, Problem>>) -> 
         return (StatusCode::MULTI_STATUS, axum::Json(body)).into_response();
     }
     match outcomes.into_iter().next() {
-        Some(Err(problem)) => problem.told_as(body.to_string()),
+        Some(Err(problem)) => {
+            let mut response = problem.told_as(body.to_string());
+            if problem.status() == StatusCode::METHOD_NOT_ALLOWED {
+                response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(asked.elsewhere));
+            }
+            response
+        }
         Some(Ok(_)) | None => axum::Json(body).into_response(),
     }
 }
@@ -87,7 +93,7 @@ mod tests {
     use super::*;
 
     fn asked(names: &[&str], is_batch: bool) -> Asked {
-        Asked { calls: names.iter().copied().map(Call::of).collect(), is_batch }
+        Asked { calls: names.iter().copied().map(Call::of).collect(), is_batch, elsewhere: "POST" }
     }
 
     #[test]

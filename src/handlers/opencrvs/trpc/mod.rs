@@ -53,14 +53,16 @@ pub struct Location {
 struct Asked {
     calls: Vec<Call>,
     is_batch: bool,
+    /// The methods of what is not called by this one.
+    elsewhere: &'static str,
 }
 
 impl Asked {
-    async fn of(request: &mut Request) -> Self {
+    async fn of(request: &mut Request, elsewhere: &'static str) -> Self {
         let path = request.extract_parts::<Path<String>>().await.map_or_else(|_no_text| String::new(), |Path(p)| p);
         let is_batch = request.uri().query().unwrap_or_default().split('&').any(|pair| pair == "batch=1");
         let names: Vec<&str> = if is_batch { path.split(',').collect() } else { vec![&path] };
-        Self { calls: names.into_iter().map(Call::of).collect(), is_batch }
+        Self { calls: names.into_iter().map(Call::of).collect(), is_batch, elsewhere }
     }
 }
 
@@ -124,7 +126,7 @@ pub(in crate::handlers) async fn mutate(
     caller: Result<Caller, Problem>,
     mut request: Request,
 ) -> Response {
-    let asked = Asked::of(&mut request).await;
+    let asked = Asked::of(&mut request, "GET, HEAD").await;
     match decide(&state, caller, &asked, request).await {
         Ok(outcomes) => answer::answered(&asked, outcomes),
         Err(problem) => answer::refused(&asked, &problem),
@@ -178,7 +180,7 @@ pub(in crate::handlers) async fn query(
     caller: Result<Caller, Problem>,
     mut request: Request,
 ) -> Response {
-    let asked = Asked::of(&mut request).await;
+    let asked = Asked::of(&mut request, "POST").await;
     if let Err(problem) = caller {
         return answer::refused(&asked, &problem);
     }
