@@ -71,7 +71,7 @@ impl File {
         let trusted = self.trusted_issuers.iter().filter_map(|t| trusted(t, &mut wrong)).collect();
         self.check(&mut wrong);
         let store = self.attachments.open(&mut wrong);
-        let opencrvs = self.opencrvs.settings(&mut wrong);
+        let handlers = self.handlers(&mut wrong);
         if !wrong.is_empty() {
             return Err(ConfigError::Invalid(wrong));
         }
@@ -83,14 +83,7 @@ impl File {
             internal_addr: self.internal_addr,
             stop: Duration::from_secs(self.stop_seconds),
             serve: self.limits.serving(),
-            handlers: handlers::Settings {
-                edge: self.limits.edge(&self.cors),
-                inline_bytes: self.limits.inline_bytes,
-                attachments: self.attachments.uploads(),
-                events: self.events,
-                body_max: self.body_max_bytes,
-                opencrvs,
-            },
+            handlers,
             workers: workers::Settings {
                 destinations,
                 poll: Duration::from_millis(self.workers.poll_ms),
@@ -126,6 +119,17 @@ impl File {
                 record_ttl: Duration::from_hours(24) * u32::try_from(self.tokens.record_days).unwrap_or(u32::MAX),
             },
         })
+    }
+
+    fn handlers(&self, wrong: &mut Vec<String>) -> handlers::Settings {
+        handlers::Settings {
+            edge: self.limits.edge(&self.cors),
+            inline_bytes: self.limits.inline_bytes,
+            attachments: self.attachments.uploads(),
+            events: self.events.clone(),
+            body_max: self.body_max_bytes,
+            opencrvs: self.opencrvs.settings(wrong),
+        }
     }
 
     fn check(&self, wrong: &mut Vec<String>) {

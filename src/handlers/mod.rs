@@ -53,7 +53,7 @@ use crate::wakeup::Wakeup;
 pub use crate::records::attachments::IMAGES_AND_PDF;
 pub use coalescer::Coalescer;
 pub use edge::Settings as EdgeSettings;
-pub use opencrvs::Settings as OpenCrvsSettings;
+pub use opencrvs::{Location, Settings as OpenCrvsSettings};
 pub use uploads::Settings as UploadSettings;
 
 /// What clients may send.
@@ -119,6 +119,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(attachments::read, attachments::head, uploads::upload))
         .routes(routes!(opencrvs::graphql::execute))
         .routes(routes!(opencrvs::confirm::confirm))
+        .routes(routes!(opencrvs::trpc::query, opencrvs::trpc::mutate))
         // Without a token: public keys and the description of all this.
         .routes(routes!(keys::jwks))
         .routes(routes!(keys::pem))

@@ -13,6 +13,7 @@ mod everywhere;
 mod examples;
 pub(super) mod finding;
 mod finish;
+mod peers;
 pub(super) mod problems;
 pub(super) mod reader;
 pub(super) mod shapes;
@@ -28,6 +29,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+use self::peers::{GraphQlErrors, TrpcErrors};
 use self::problems::{OpenProblems, ProblemBody};
 use self::shapes::{BatchItem, Event};
 use super::changes::Answer as Changes;
@@ -72,7 +74,9 @@ impl utoipa::PartialSchema for Declaration {
         (name = tags::ATTACHMENTS, description = "Documents of evidence"),
         (name = tags::SERVICE, description = "Public keys and this description; no token is asked for"),
     ),
-    components(schemas(ProblemBody, TransactionView, Changes<'static>, BatchItem, Declaration, Event)),
+    components(schemas(
+        ProblemBody, TransactionView, Changes<'static>, BatchItem, Declaration, Event, GraphQlErrors, TrpcErrors,
+    )),
     modifiers(&Shared),
 )]
 pub(super) struct Base;

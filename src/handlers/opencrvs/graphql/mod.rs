@@ -23,7 +23,7 @@ use self::answer::{answered, refused};
 use self::clients::{ClientMutation, ClientQuery};
 use self::country::CountryMutation;
 use super::super::extract::Caller;
-use super::super::openapi::problems::VerdictProblems;
+use super::super::openapi::problems::GraphQlProblems;
 use super::super::openapi::tags;
 use super::super::problem::Problem;
 use super::super::{AppState, body};
@@ -73,7 +73,7 @@ struct RequestBody {
 #[utoipa::path(
     post, path = "/graphql", operation_id = "graphql", tag = tags::COUNTRY,
     params(Caller), request_body = RequestBody,
-    responses((status = 200, description = "`data`, or `errors` of a client's request.", body = Object), VerdictProblems),
+    responses((status = 200, description = "`data`, or `errors` of a client's request.", body = Object), GraphQlProblems),
     security(("bearer" = [])),
 )]
 pub(in crate::handlers) async fn execute(
