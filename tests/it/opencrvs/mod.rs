@@ -2,6 +2,7 @@
 //! do the right thing.
 
 mod callbacks;
+mod clients;
 mod quirks;
 mod trpc;
 mod wire;

@@ -115,8 +115,12 @@ where
 {
     let (state, caller) = (ctx.data::<AppState>()?, ctx.data::<Caller>()?);
     let (settings, asking) = (Arc::clone(&state.settings), caller.clone());
-    // In a body with large documents, copying them is work too.
-    let read = move || submission(&asking, event, &json_of(&details)?, &settings);
+    // In a body with large documents, copying them is work too, and room.
+    let read = move || {
+        let json = json_of(&details)?;
+        drop(details);
+        submission(&asking, event, json, &settings)
+    };
     let submission = body::off_thread(size, read).await.map_err(Refusal::to_client)?;
     Ok(submit(state, caller, submission).await.map_err(Refusal::to_client)?)
 }
@@ -152,25 +156,24 @@ fn drop_nulls(value: &mut Value) {
 }
 
 /// What the client asks, which is the same in every resend.
-fn asked(details: &Value) -> Value {
-    let mut asked = details.clone();
-    if let Some(members) = asked.as_object_mut() {
+fn asked(mut details: Value) -> String {
+    if let Some(members) = details.as_object_mut() {
         members.remove("createdAt");
         members.remove("updatedAt");
     }
-    let stati = asked.pointer_mut("/registration/status").and_then(Value::as_array_mut);
+    let stati = details.pointer_mut("/registration/status").and_then(Value::as_array_mut);
     for status in stati.into_iter().flatten().filter_map(Value::as_object_mut) {
         status.remove("timestamp");
         status.remove("timeLoggedMS");
     }
-    asked
+    details.to_string()
 }
 
 /// Reads a declaration to what `POST /records` makes of one.
 fn submission(
     caller: &Caller,
     event: &'static str,
-    details: &Value,
+    details: Value,
     settings: &Settings,
 ) -> Result<Submission, Problem> {
     let draft_id = details.pointer("/registration/draftId").and_then(Value::as_str);
@@ -180,10 +183,9 @@ fn submission(
     if !settings.events.iter().any(|known| known == event) {
         return Err(Problem::new(Kind::UnknownEvent));
     }
-    let goal = goal_of(caller, event, details)?;
-    let operation = format!("graphql create {event}");
-    let fingerprint = body::fingerprint(&operation, asked(details).to_string().as_bytes())?;
-    let (declaration, attachments) = declaration(event, details, settings)?;
+    let goal = goal_of(caller, event, &details)?;
+    let (declaration, attachments) = declaration(event, &details, settings)?;
+    let fingerprint = body::fingerprint(&format!("graphql create {event}"), asked(details).as_bytes())?;
     Ok(Submission {
         transaction_id,
         fingerprint,
