@@ -235,7 +235,7 @@ fn at_fault(faults: &[Fault], places: &BTreeMap<usize, String>) -> Problem {
 /// Who may ask; the names for certifying have no right of ours.
 fn may_ask(state: &AppState, caller: &Caller) -> bool {
     let scopes = &caller.principal.scopes;
-    let certify = ["certify", "record.certify", "record.registration-print&issue-certified-copies"];
+    let certify = ["certify", "record.registration-print&issue-certified-copies"];
     certify.iter().any(|scope| scopes.has_exact(scope))
         || state.settings.events.iter().any(|event| scopes.allows(Right::Declare, event))
 }

@@ -124,3 +124,41 @@ pub(super) struct MarriageRegistrationInput {
     created_at: Option<Date>,
     updated_at: Option<Date>,
 }
+
+#[cfg(test)]
+mod tests {
+    /// Of what OpenCRVS's own schema says, the names that a rule of renaming could get wrong.
+    #[test]
+    fn the_schema_has_the_names_that_clients_use() {
+        let sdl = super::super::schema(true).sdl();
+        for line in [
+            "createBirthRegistration(details: BirthRegistrationInput!): Void!",
+            "createDeathRegistration(details: DeathRegistrationInput!): Void!",
+            "createMarriageRegistration(details: MarriageRegistrationInput!): Void!",
+            "fetchRecordStatus(draftId: ID!): RecordStatus!",
+            "union RecordStatus = RecordProcessing | RecordProcessed",
+            "processed: Boolean!",
+            "recordId: ID!",
+            "trackingId: String!",
+            "hasPotentialDuplicates: Boolean!",
+            "_fhirIDMap: FHIRIDMap",
+            "observation: ObservationFHIRIDS",
+            "_fhirIDPatient: ID",
+            "paperFormID: String",
+            "inCompleteFields: String",
+            "timeLoggedMS: Int",
+            "witnessOne: RelatedPersonInput",
+            "name: [HumanNameInput]",
+            "attachments: [AttachmentInput!]",
+            "photo: [AttachmentInput!]",
+            "status: [RegWorkflowInput]",
+            "newValue: FieldValue!",
+            "birthDate: PlainDate",
+            "use: String",
+            "type: String",
+        ] {
+            assert!(sdl.lines().any(|l| l.trim() == line), "{line}\n{sdl}");
+        }
+        assert!(!sdl.contains("password"));
+    }
+}
