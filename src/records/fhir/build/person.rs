@@ -120,7 +120,9 @@ fn relationship(kind: Option<&str>, other: Option<&str>) -> Option<Value> {
 /// Everything that a form asks of a person.
 fn fill(bundle: &mut Bundle<'_>, patient: &mut Resource, person: &mut Input<'_>) -> Result<(), BuildError> {
     patient.set("active", person.flag("detailsExist")?.unwrap_or(true));
-    patient.list("name", person.each("name", human_name)?);
+    // OpenCRVS's readers take these two lists for granted.
+    patient.set("extension", json!([]));
+    patient.set("name", person.each("name", human_name)?);
     patient.list("identifier", person.each("identifier", identifier)?);
     let telecom = person.each("telecom", |t| t.copy(&[("system", "system"), ("value", "value"), ("use", "use")]))?;
     patient.list("telecom", telecom.into_iter().map(Value::Object).collect());
