@@ -57,6 +57,8 @@ struct Claims<'a> {
     jti: Uuid,
     #[serde(rename = "recordId", skip_serializing_if = "Option::is_none")]
     record_id: Option<Uuid>,
+    #[serde(rename = "eventId", skip_serializing_if = "Option::is_none")]
+    event_id: Option<Uuid>,
     #[serde(rename = "actionId", skip_serializing_if = "Option::is_none")]
     action_id: Option<Uuid>,
 }
@@ -139,6 +141,25 @@ impl Minter {
         })
     }
 
+    /// The same as OpenCRVS 1.9 writes it: the record is the claim `eventId`.
+    pub fn for_event(
+        &self,
+        initiator_id: &str,
+        record_id: Uuid,
+        action_id: Uuid,
+        audience: &str,
+    ) -> Result<String, SignerError> {
+        let both = Audience::Several([audience, &self.settings.gateway_audience]);
+        let scopes = [CONFIRM_REGISTRATION, REJECT_REGISTRATION];
+        let ttl = self.settings.record_ttl.as_secs();
+        self.signer.sign(&Claims {
+            act: Some(self.actor()),
+            event_id: Some(record_id),
+            action_id: Some(action_id),
+            ..self.claims(now(), ttl, initiator_id, both, &scopes)
+        })
+    }
+
     /// A token as a login would give it, without an actor: for demonstrations and trials only.
     ///
     /// `ttl` counts in whole seconds and must be at least one.
@@ -164,6 +185,7 @@ impl Minter {
             exp: now.saturating_add(ttl),
             jti: Uuid::new_v4(),
             record_id: None,
+            event_id: None,
             action_id: None,
         }
     }

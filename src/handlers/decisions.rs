@@ -20,7 +20,9 @@ use super::problem::{Kind, Problem};
 use super::records::accepted;
 use super::{AppState, acts, body, transact};
 use crate::auth::RecordGrant;
-use crate::records::commands::{Decision, NUMBER_MAX, Outcome, REASON_MAX, Verdict, is_reason, is_registration_number};
+use crate::records::commands::{
+    Amendment, Decision, NUMBER_MAX, Outcome, REASON_MAX, Verdict, is_reason, is_registration_number,
+};
 use crate::records::model::Step;
 use crate::transactions::Reply;
 
@@ -94,6 +96,7 @@ pub(super) async fn confirm(
     let verdict = Verdict::Accepted {
         registration_number: body.registration_number,
         identifiers: body.child_identifiers.into_iter().map(|Object(i)| (i.kind, i.value)).collect(),
+        amendment: Amendment::default(),
         comment: body.comment,
     };
     decide(&state, &caller, grant, body.tracking_id, verdict).await

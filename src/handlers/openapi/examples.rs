@@ -80,23 +80,32 @@ fn acceptance() -> Value {
 
 /// The record that an accepted verdict of tRPC answers with.
 fn event_document() -> Value {
+    let mut registered = event_action("REGISTER");
+    registered["createdByUserType"] = json!("system");
+    registered["originalActionId"] = json!(ACTION_ID);
+    registered["registrationNumber"] = json!("2026B00000020");
     json!({
         "id": RECORD_ID,
         "type": "birth",
         "trackingId": "B2X3ACD",
-        "createdAt": "2026-11-24T09:14:07.202118Z",
-        "updatedAt": "2026-11-24T09:14:08.011402Z",
-        "actions": [{
-            "id": "019ab7c2-5d0e-7c43-9a51-2b89a81f5d02",
-            "transactionId": TRANSACTION_ID,
-            "type": "DECLARE",
-            "status": "Accepted",
-            "createdAt": "2026-11-24T09:14:07.202118Z",
-            "createdBy": "registrar",
-            "createdByUserType": "user",
-            "declaration": {},
-            "annotation": {},
-        }],
+        "createdAt": "2026-11-24T09:14:07.202Z",
+        "updatedAt": "2026-11-24T09:14:08.011Z",
+        "actions": [event_action("CREATE"), event_action("DECLARE"), registered],
+    })
+}
+
+fn event_action(kind: &str) -> Value {
+    json!({
+        "id": "019ab7c2-5d0e-7c43-9a51-2b89a81f5d02",
+        "transactionId": TRANSACTION_ID,
+        "type": kind,
+        "status": "Accepted",
+        "createdAt": "2026-11-24T09:14:07.202Z",
+        "createdBy": "registrar",
+        "createdByUserType": "user",
+        "createdByRole": "LOCAL_REGISTRAR",
+        "declaration": {},
+        "annotation": {},
     })
 }
 

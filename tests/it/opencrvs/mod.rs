@@ -1,8 +1,9 @@
-//! Country configs and clients of OpenCRVS, unmodified: what they send, byte by byte where it matters, and what makes them
-//! do the right thing.
+//! Unmodified country configs and clients of OpenCRVS, as stand-ins that speak the same wire: what they send, byte by byte
+//! where it matters, and what makes them do the right thing.
 
 mod callbacks;
 mod clients;
 mod quirks;
+mod triggers;
 mod trpc;
 mod wire;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::callbacks::{number, verdicts};
-use crate::harness::{Setup, Submitted, TestApp};
+use crate::harness::{Setup, Submitted, TestApp, flat};
 
 /// As the real client sends it, without a `Content-Length` that says less.
 async fn call(app: &TestApp, procedures: &str, token: &str, body: &Value) -> (u16, Value) {
@@ -173,6 +173,49 @@ async fn an_acceptance_of_what_was_superseded_is_a_conflict() {
     let (status, body) = call(&app, ACCEPT, &token, &acceptance(&birth, "2026B1")).await;
     let expected = error("this registration was superseded", -32009, "CONFLICT", 409, ACCEPT);
     assert_eq!((status, body), (409, expected));
+    app.drain().await;
+    app.done().await;
+}
+
+/// A birth that was declared, which waits for nobody.
+async fn declared(app: &TestApp, draft: &str) -> Submitted {
+    let token = app.token("clerk", &["declare"]);
+    let body: Value = app.post("/records", &token, draft, &flat("declare")).await.json().await.unwrap();
+    let record_id: Uuid = body["record"]["id"].as_str().unwrap().parse().unwrap();
+    let action = sqlx::query_scalar("select id from record_action where record_id = $1").bind(record_id);
+    Submitted { record_id, action_id: action.fetch_one(&app.db).await.unwrap(), body }
+}
+
+#[tokio::test]
+async fn a_late_opinion_on_another_action_amends_or_refuses_it() {
+    let app = TestApp::start().await;
+    let (one, two) = (declared(&app, "draft-0001").await, declared(&app, "draft-0002").await);
+    let token = app.record_token(one.record_id, one.action_id);
+    let (accept, reject) = ("event.actions.declare.accept", "event.actions.declare.reject");
+    let mut input = rejection(&one);
+    input["json"]["declaration"] = json!({ "child.nid": "77-1" });
+    for (other, status) in [("event.actions.validate.accept", 404), (ACCEPT, 400), (REJECT, 404)] {
+        assert_eq!(call(&app, other, &token, &input).await.0, status, "{other}");
+    }
+    for _ in 0..2 {
+        let (status, body) = call(&app, accept, &token, &input).await;
+        assert_eq!(status, 200, "{body}");
+        let last = body["result"]["data"]["json"]["actions"].as_array().unwrap().last().unwrap().clone();
+        assert_eq!((&last["type"], &last["status"]), (&json!("DECLARE"), &json!("Accepted")));
+        assert_eq!(last["declaration"]["child.nid"], "77-1");
+    }
+    let (status, body) = call(&app, reject, &token, &rejection(&one)).await;
+    let expected = error("Action has already been accepted.", -32600, "BAD_REQUEST", 400, reject);
+    assert_eq!((status, body), (400, expected));
+    assert_eq!(app.status(one.record_id).await, Status::Declared);
+
+    let token = app.record_token(two.record_id, two.action_id);
+    assert_eq!(call(&app, reject, &token, &rejection(&two)).await.0, 200);
+    assert_eq!(app.status(two.record_id).await, Status::Rejected);
+    let (status, body) = call(&app, accept, &token, &rejection(&two)).await;
+    let expected = error("Action has already been rejected.", -32600, "BAD_REQUEST", 400, accept);
+    assert_eq!((status, body), (400, expected));
+    assert_eq!(verdicts(&app).await, 2);
     app.drain().await;
     app.done().await;
 }
