@@ -182,6 +182,20 @@ fn by_action(actions: &[action::Row], found: Vec<FoundDuplicate>) -> HashMap<Uui
     by_action
 }
 
+/// An action of a record, and the verdict or opinion of the country on it; `None` if the record has no such action.
+pub async fn verdict_on(
+    conn: &mut PgConnection,
+    record_id: Uuid,
+    action_id: Uuid,
+) -> Result<Option<(ActionKind, Option<ActionStatus>)>, CommandError> {
+    let actions = action::documented(conn, record_id, None).await?;
+    let Some(of) = actions.iter().find(|a| a.id == action_id && a.requested_action_id.is_none()) else {
+        return Ok(None);
+    };
+    let verdict = actions.iter().find(|a| a.requested_action_id == Some(action_id));
+    Ok(Some((of.action, verdict.map(|verdict| verdict.status))))
+}
+
 /// What messages are rendered from.
 pub async fn sources(conn: &mut PgConnection, actions: &[Uuid]) -> Result<Vec<Source>, CommandError> {
     Ok(action::sources(conn, actions).await?)

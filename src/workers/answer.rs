@@ -25,10 +25,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::records::commands::{Amendment, Answer, Opinion, Verdict, is_reason, is_registration_number};
-
-/// The reason of a rejection that came without.
-pub const NO_REASON: &str = "rejected by the country's server, which gave no reason";
+use crate::records::commands::{Amendment, Answer, NO_REASON, Opinion, Verdict, is_reason, is_registration_number};
 
 /// Everything optional is taken as it comes: nothing beside the verdict may cost the verdict.
 #[derive(Deserialize)]

@@ -58,7 +58,7 @@ fn every_operation_has_an_id_a_summary_a_tag_and_its_problems() {
 }
 
 /// What a record is submitted for, so that an operation fits it.
-const FITS: [(&str, &str); 8] = [
+const FITS: [(&str, &str); 11] = [
     ("notifyRecord", "notify"),
     ("declareRecord", "declare"),
     ("validateRecord", "declare"),
@@ -67,13 +67,22 @@ const FITS: [(&str, &str); 8] = [
     ("archiveRecord", "declare"),
     ("markNotDuplicate", "declare"),
     ("confirmRegistration", "register"),
+    ("confirmRegistration16", "register"),
+    ("graphql", "register"),
+    ("decideActions", "register"),
 ];
 
-/// A record that an operation fits, and who may do it.
-async fn prepared(app: &TestApp, operation: &str) -> (Option<Uuid>, String) {
+/// What the country does, with the token of the record.
+const COUNTRY: [&str; 4] = ["confirmRegistration", "confirmRegistration16", "graphql", "decideActions"];
+
+/// The record and the action of the examples.
+const EXAMPLES: [&str; 2] = ["019ab7c2-5d0e-7c43-9a51-2b7f0e6d3c18", "019ab7c2-5d0e-7c43-9a51-2b8ad41c0e77"];
+
+/// A record that an operation fits, with its action if the country does it, and who may do it.
+async fn prepared(app: &TestApp, operation: &str) -> (Vec<Uuid>, String) {
     let registrar = app.token("registrar", &["register"]);
     let Some((_, action)) = FITS.into_iter().find(|(id, _)| *id == operation) else {
-        return (None, registrar);
+        return (Vec::new(), registrar);
     };
     let submitted = app.post("/records", &registrar, &Uuid::now_v7().to_string(), &flat(action)).await;
     let id: Uuid = submitted.json::<Value>().await.unwrap()["record"]["id"].as_str().unwrap().parse().unwrap();
@@ -84,15 +93,15 @@ async fn prepared(app: &TestApp, operation: &str) -> (Option<Uuid>, String) {
             .await
             .unwrap();
     }
-    if operation != "confirmRegistration" {
-        return (Some(id), registrar);
+    if !COUNTRY.contains(&operation) {
+        return (vec![id], registrar);
     }
     let action: Uuid = sqlx::query_scalar("select awaiting_action_id from record where id = $1")
         .bind(id)
         .fetch_one(&app.db)
         .await
         .unwrap();
-    (Some(id), app.record_token(id, action))
+    (vec![id, action], app.record_token(id, action))
 }
 
 /// The names of all members, and what of the types of values is sure; `declaration` is the client's own.
@@ -140,9 +149,15 @@ async fn every_example_of_a_request_is_accepted_and_the_example_of_the_answer_lo
         let examples = content["application/json"]["examples"].as_object();
         for (name, example) in examples.unwrap_or_else(|| panic!("{id} has no example")) {
             assert_eq!(verb, "post");
-            let (record, token) = prepared(&app, id).await;
-            let path = record.map_or_else(|| path.clone(), |record| path.replace("{id}", &record.to_string()));
-            let answer = app.post(&path, &token, &Uuid::now_v7().to_string(), &example["value"]).await;
+            let (of, token) = prepared(&app, id).await;
+            let path = of.iter().take(1).fold(path.clone(), |path, record| path.replace("{id}", &record.to_string()));
+            let path = path.replace("{procedures}", "event.actions.register.accept");
+            let text = EXAMPLES
+                .iter()
+                .zip(&of)
+                .fold(example["value"].to_string(), |text, (example, id)| text.replace(example, &id.to_string()));
+            let body: Value = serde_json::from_str(&text).unwrap();
+            let answer = app.post(&path, &token, &Uuid::now_v7().to_string(), &body).await;
             let good = operation["responses"].as_object().unwrap().keys().find(|status| status.starts_with('2'));
             assert_eq!(answer.status().as_str(), good.unwrap(), "{id}, {name}");
             let expected = if good.unwrap() == "202" { accepted } else { answer_of(&document, id) };

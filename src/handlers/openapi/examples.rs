@@ -10,6 +10,9 @@ pub(super) const TRANSACTION_ID: &str = "draft-0001";
 /// A record.
 pub(super) const RECORD_ID: &str = "019ab7c2-5d0e-7c43-9a51-2b7f0e6d3c18";
 
+/// A requested action of it.
+const ACTION_ID: &str = "019ab7c2-5d0e-7c43-9a51-2b8ad41c0e77";
+
 /// The digest of [`PNG`]'s bytes.
 pub(super) const DIGEST: &str = "497790947d4666760ce38f3c00e852c71fdb66cae849bae8e9ede352719e1581";
 
@@ -49,8 +52,61 @@ pub(super) fn requests() -> Vec<(&'static str, Vec<Example>)> {
         ("rejectRecord", vec![("reason", "With a reason", json!({ "reason": "The proof of birth cannot be read." }))]),
         ("archiveRecord", vec![("reason", "With a reason", json!({ "reason": "Declared in error." }))]),
         ("queryTransactions", vec![("two", "Of two requests", json!({ "ids": [TRANSACTION_ID, "draft-0002"] }))]),
+        ("graphql", vec![("confirm", "A confirmation, as country configs of 1.7 send it", graphql())]),
+        ("confirmRegistration16", vec![("number", "With the number", confirmation())]),
+        ("decideActions", vec![("accept", "A registration is accepted; not as a batch", acceptance())]),
         ("confirmRegistration", vec![("number", "With the number", json!({ "registrationNumber": "2026B00000017" }))]),
     ]
+}
+
+fn graphql() -> Value {
+    json!({
+        "query": "mutation confirmRegistration($id: ID!, $details: ConfirmRegistrationInput!) { \
+            confirmRegistration(id: $id, details: $details) }",
+        "variables": { "id": RECORD_ID, "details": { "registrationNumber": "2026B00000018" } },
+    })
+}
+
+fn confirmation() -> Value {
+    json!({ "compositionId": RECORD_ID, "registrationNumber": "2026B00000019" })
+}
+
+fn acceptance() -> Value {
+    let transaction = "b2395970-84de-4085-a4e1-54a90caa9e7e";
+    json!({ "json": {
+        "eventId": RECORD_ID, "actionId": ACTION_ID, "transactionId": transaction, "registrationNumber": "2026B00000020",
+    } })
+}
+
+/// The record that an accepted verdict of tRPC answers with.
+fn event_document() -> Value {
+    let mut registered = event_action("REGISTER");
+    registered["createdByUserType"] = json!("system");
+    registered["originalActionId"] = json!(ACTION_ID);
+    registered["registrationNumber"] = json!("2026B00000020");
+    json!({
+        "id": RECORD_ID,
+        "type": "birth",
+        "trackingId": "B2X3ACD",
+        "createdAt": "2026-11-24T09:14:07.202Z",
+        "updatedAt": "2026-11-24T09:14:08.011Z",
+        "actions": [event_action("CREATE"), event_action("DECLARE"), registered],
+    })
+}
+
+fn event_action(kind: &str) -> Value {
+    json!({
+        "id": "019ab7c2-5d0e-7c43-9a51-2b89a81f5d02",
+        "transactionId": TRANSACTION_ID,
+        "type": kind,
+        "status": "Accepted",
+        "createdAt": "2026-11-24T09:14:07.202Z",
+        "createdBy": "registrar",
+        "createdByUserType": "user",
+        "createdByRole": "LOCAL_REGISTRAR",
+        "declaration": {},
+        "annotation": {},
+    })
 }
 
 fn draft(id: &str) -> Value {
@@ -74,6 +130,9 @@ pub(super) fn answers() -> Vec<(&'static str, Value)> {
     vec![
         ("readRecord", full),
         ("readHistory", json!([action()])),
+        ("graphql", json!({ "data": { "confirmRegistration": RECORD_ID } })),
+        ("confirmRegistration16", json!({})),
+        ("decideActions", json!({ "result": { "data": { "json": event_document() } } })),
         ("readTransaction", transaction()),
         (
             "submitRecords",
@@ -116,7 +175,7 @@ fn record() -> Value {
 
 fn action() -> Value {
     json!({
-        "id": "019ab7c2-5d0e-7c43-9a51-2b8ad41c0e77",
+        "id": ACTION_ID,
         "transactionId": TRANSACTION_ID,
         "action": "register",
         "status": "requested",

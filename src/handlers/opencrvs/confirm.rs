@@ -17,6 +17,7 @@ use crate::handlers::extract::Caller;
 use crate::handlers::openapi::problems::VerdictProblems;
 use crate::handlers::openapi::tags;
 use crate::handlers::problem::Problem;
+use crate::records::commands::Amendment;
 
 /// The country registers the event, in the words of 1.6.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -53,7 +54,7 @@ pub(in crate::handlers) async fn confirm(
     let bytes = body::read(&parts, body, state.settings.body_max).await?;
     let body: Confirmation = body::walked(&bytes)?;
     let identifiers = body.child_identifiers.unwrap_or_default().into_iter().map(|Object(i)| i).collect();
-    let verdict = verdict::accepted(Some(body.registration_number), identifiers, None)?;
+    let verdict = verdict::accepted(Some(body.registration_number), identifiers, Amendment::default(), None)?;
     verdict::give(&state, &caller, &body.composition_id, body.tracking_id, verdict).await?;
     Ok(Json(json!({})))
 }

@@ -28,6 +28,7 @@ pub(super) struct Identifier {
 pub(super) fn accepted(
     registration_number: Option<String>,
     identifiers: Vec<Identifier>,
+    amendment: Amendment,
     comment: Option<String>,
 ) -> Result<Verdict, Problem> {
     let registration_number = registration_number.ok_or_else(|| refused("a registration number is needed"))?;
@@ -39,12 +40,12 @@ pub(super) fn accepted(
     let identifiers: Vec<_> = identifiers.into_iter().filter_map(given).collect();
     let texts = identifiers.iter().flat_map(|(kind, value)| [kind, value]).chain(&comment);
     storable(texts)?;
-    Ok(Verdict::Accepted { registration_number, identifiers, amendment: Amendment::default(), comment })
+    Ok(Verdict::Accepted { registration_number, identifiers, amendment, comment })
 }
 
-/// Does not register. Country configs have one code for every reason, `OTHER` or `other`, and say why in the comment: then
-/// the comment is what people read as the reason, and the code is kept as the comment.
-pub(super) fn rejected(reason: String, comment: Option<String>) -> Result<Verdict, Problem> {
+/// The reason of a rejection, and its comment. Country configs have one code for every reason, `OTHER` or `other`, and say
+/// why in the comment: then the comment is what people read as the reason, and the code is kept as the comment.
+pub(super) fn reason(reason: String, comment: Option<String>) -> Result<(String, Option<String>), Problem> {
     let said = comment.filter(|text| !text.trim().is_empty());
     let (reason, comment) = match said {
         Some(text) if reason.trim().eq_ignore_ascii_case("other") => (text, Some(reason)),
@@ -52,7 +53,7 @@ pub(super) fn rejected(reason: String, comment: Option<String>) -> Result<Verdic
     };
     decisions::check_reason(&reason)?;
     storable(comment.iter())?;
-    Ok(Verdict::Rejected { reason, comment })
+    Ok((reason, comment))
 }
 
 /// Texts of GraphQL have escapes of their own, which the walk over the JSON does not see.
@@ -98,35 +99,35 @@ mod tests {
 
     #[test]
     fn the_reason_is_what_people_can_read() {
-        let both = |reason: &str, comment: Option<&str>| match rejected(reason.to_owned(), comment.map(str::to_owned))
-            .unwrap()
-        {
-            Verdict::Rejected { reason, comment } => (reason, comment),
-            Verdict::Accepted { .. } => panic!("accepted"),
-        };
+        let both = |code: &str, comment: Option<&str>| reason(code.to_owned(), comment.map(str::to_owned)).unwrap();
         for code in ["other", "OTHER", " Other "] {
             assert_eq!(both(code, Some("No such mother")), ("No such mother".to_owned(), Some(code.to_owned())));
             assert_eq!(both(code, Some(" ")), (code.to_owned(), None));
         }
         let duplicate = ("DUPLICATE".to_owned(), Some("See the other".to_owned()));
         assert_eq!(both("DUPLICATE", Some("See the other")), duplicate);
-        assert_eq!(rejected(" ".to_owned(), None).unwrap_err().kind(), Kind::BadRequest);
-        assert_eq!(rejected("other".to_owned(), Some("a\0b".to_owned())).unwrap_err().kind(), Kind::BadRequest);
+        assert_eq!(reason(" ".to_owned(), None).unwrap_err().kind(), Kind::BadRequest);
+        assert_eq!(reason("other".to_owned(), Some("a\0b".to_owned())).unwrap_err().kind(), Kind::BadRequest);
     }
 
     #[test]
     fn an_identifier_without_a_value_is_none() {
         let identifier =
             |value: &str| Identifier { kind: Some("NATIONAL_ID".to_owned()), value: Some(value.to_owned()) };
-        let verdict = accepted(Some("2026B1".to_owned()), vec![identifier(""), identifier("77")], None).unwrap();
+        let verdict =
+            accepted(Some("2026B1".to_owned()), vec![identifier(""), identifier("77")], Amendment::default(), None)
+                .unwrap();
         let Verdict::Accepted { identifiers, .. } = verdict else { panic!("rejected") };
         assert_eq!(identifiers, [("NATIONAL_ID".to_owned(), "77".to_owned())]);
     }
 
     #[test]
     fn a_number_is_needed_and_nothing_holds_a_nul() {
-        assert_eq!(accepted(None, Vec::new(), None).unwrap_err().kind(), Kind::BadRequest);
+        assert_eq!(accepted(None, Vec::new(), Amendment::default(), None).unwrap_err().kind(), Kind::BadRequest);
         let comment = Some("a\0b".to_owned());
-        assert_eq!(accepted(Some("1".to_owned()), Vec::new(), comment).unwrap_err().kind(), Kind::BadRequest);
+        assert_eq!(
+            accepted(Some("1".to_owned()), Vec::new(), Amendment::default(), comment).unwrap_err().kind(),
+            Kind::BadRequest
+        );
     }
 }

@@ -50,6 +50,9 @@ pub const NUMBER_MAX: usize = 100;
 /// See [`NUMBER_MAX`].
 pub const REASON_MAX: usize = 10_000;
 
+/// The reason of a rejection that came without.
+pub const NO_REASON: &str = "rejected by the country's server, which gave no reason";
+
 /// Whether a text can be a registration number, whichever way it comes: printable, and without space around it, so that
 /// two that look the same are the same.
 pub fn is_registration_number(text: &str) -> bool {

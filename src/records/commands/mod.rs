@@ -14,7 +14,7 @@ use std::borrow::Cow;
 pub use act::{Access, Act, act};
 pub use amend::Amendment;
 pub use decide::{
-    Answer, Decision, NUMBER_MAX, REASON_MAX, Standing, Verdict, decide, is_reason, is_registration_number,
+    Answer, Decision, NO_REASON, NUMBER_MAX, REASON_MAX, Standing, Verdict, decide, is_reason, is_registration_number,
     receive_answer,
 };
 pub use judge::{Judgement, Opinion, judge, receive_opinion};

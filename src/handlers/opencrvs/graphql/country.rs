@@ -12,6 +12,7 @@ use super::answer::Refusal;
 use crate::handlers::AppState;
 use crate::handlers::extract::Caller;
 use crate::handlers::problem::Problem;
+use crate::records::commands::{Amendment, Verdict};
 
 /// An identifier of the child.
 #[derive(Debug, InputObject)]
@@ -76,11 +77,11 @@ async fn confirm(
     let of = |list: Option<Vec<IdentifierInput>>| list.unwrap_or_default().into_iter();
     let identifiers = of(details.child_identifiers).chain(of(details.identifiers));
     let identifiers = identifiers.map(|i| Identifier { kind: i.kind, value: i.value }).collect();
-    let verdict = verdict::accepted(details.registration_number, identifiers, details.comment)?;
+    let verdict = verdict::accepted(details.registration_number, identifiers, Amendment::default(), details.comment)?;
     verdict::give(state, caller, id, details.tracking_id, verdict).await
 }
 
 async fn reject(state: &AppState, caller: &Caller, id: &str, details: RejectRegistrationInput) -> Result<(), Problem> {
-    let verdict = verdict::rejected(details.reason, details.comment)?;
-    verdict::give(state, caller, id, None, verdict).await
+    let (reason, comment) = verdict::reason(details.reason, details.comment)?;
+    verdict::give(state, caller, id, None, Verdict::Rejected { reason, comment }).await
 }

@@ -3,9 +3,10 @@
 //! An error is `{"message","code","data":{"code","httpStatus","path"}}`: the numbers are those of tRPC 11, which are
 //! JSON-RPC's where that has one. The answer's status is that of its results, 207 if they have several.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::Asked;
 use super::actions::Procedure;
@@ -24,17 +25,55 @@ impl Call {
         Self { name: name.to_owned(), procedure: Procedure::named(name) }
     }
 
-    fn result(&self, outcome: &Result<Value, Problem>) -> Value {
-        match outcome {
-            Ok(data) => json!({ "result": { "data": { "json": data } } }),
-            Err(problem) => {
-                let (code, number) = code(problem);
-                let status = problem.status().as_u16();
-                let data = json!({ "code": code, "httpStatus": status, "path": self.name });
-                json!({ "error": { "json": { "message": problem.message(), "code": number, "data": data } } })
-            }
-        }
+    fn result<'a>(&'a self, outcome: &'a Outcome) -> Said<'a> {
+        let problem = match outcome {
+            Ok(data) => return Said::Result(Data { data: Envelope { json: data } }),
+            Err(problem) => problem,
+        };
+        let (name, code) = code(problem);
+        let data = About { code: name, http_status: problem.status().as_u16(), path: &self.name };
+        Said::Error(Envelope { json: Wrong { message: problem.message(), code, data } })
     }
+}
+
+/// What became of a call: the data that it answers with.
+pub(super) type Outcome = Result<Box<RawValue>, Problem>;
+
+/// Data that have a form of their own.
+pub(super) fn raw(data: &impl Serialize) -> Outcome {
+    serde_json::value::to_raw_value(data).map_err(|_unwritable| Problem::new(Kind::Internal))
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Said<'a> {
+    Result(Data<'a>),
+    Error(Envelope<Wrong<'a>>),
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    data: Envelope<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct Envelope<T> {
+    json: T,
+}
+
+#[derive(Serialize)]
+struct Wrong<'a> {
+    message: &'a str,
+    code: i32,
+    data: About<'a>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct About<'a> {
+    code: &'static str,
+    http_status: u16,
+    path: &'a str,
 }
 
 /// There is no such procedure.
@@ -44,22 +83,26 @@ pub(super) fn no_such_procedure() -> Problem {
 
 /// The answer if nothing was done.
 pub(super) fn refused(asked: &Asked, problem: &Problem) -> Response {
-    answered(asked, asked.calls.iter().map(|_| Err(problem.clone())).collect())
+    answered(asked, &asked.calls.iter().map(|_| Err(problem.clone())).collect::<Vec<_>>())
 }
 
 /// The answer with the outcome of each call.
-pub(super) fn answered(asked: &Asked, outcomes: Vec<Result<Value, Problem>>) -> Response {
-    let results = asked.calls.iter().zip(&outcomes).map(|(call, outcome)| call.result(outcome));
-    let body: Value = if asked.is_batch { results.collect() } else { results.take(1).collect::<Vec<_>>().remove(0) };
-    let status = |outcome: &Result<Value, Problem>| outcome.as_ref().map_or_else(Problem::status, |_| StatusCode::OK);
+pub(super) fn answered(asked: &Asked, outcomes: &[Outcome]) -> Response {
+    let results: Vec<Said<'_>> = asked.calls.iter().zip(outcomes).map(|(call, outcome)| call.result(outcome)).collect();
+    let body = if asked.is_batch { serde_json::to_string(&results) } else { serde_json::to_string(&results.first()) };
+    let body = body.unwrap_or_default();
+    let status = |outcome: &Outcome| outcome.as_ref().map_or_else(Problem::status, |_| StatusCode::OK);
     let one = outcomes.first().map_or(StatusCode::OK, status);
-    if outcomes.iter().any(|outcome| status(outcome) != one) {
-        return (StatusCode::MULTI_STATUS, axum::Json(body)).into_response();
+    let is_one = outcomes.iter().all(|outcome| status(outcome) == one);
+    if let (Some(Err(problem)), true) = (outcomes.first(), is_one) {
+        let mut response = problem.told_as(body);
+        if one == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(asked.elsewhere));
+        }
+        return response;
     }
-    match outcomes.into_iter().next() {
-        Some(Err(problem)) => problem.told_as(body.to_string()),
-        Some(Ok(_)) | None => axum::Json(body).into_response(),
-    }
+    let status = if is_one { one } else { StatusCode::MULTI_STATUS };
+    (status, [(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
 /// The name and the number that tRPC has for a status.
@@ -84,20 +127,22 @@ fn code(problem: &Problem) -> (&'static str, i32) {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn asked(names: &[&str], is_batch: bool) -> Asked {
-        Asked { calls: names.iter().copied().map(Call::of).collect(), is_batch }
+        Asked { calls: names.iter().copied().map(Call::of).collect(), is_batch, elsewhere: "POST" }
     }
 
     #[test]
     fn a_batch_has_the_status_of_its_results_or_207() {
-        let conflict = || Err(Problem::new(Kind::Conflict));
+        let (conflict, done) = (|| Err(Problem::new(Kind::Conflict)), |n: u8| raw(&n));
         let two = asked(&["a", "b"], true);
-        assert_eq!(answered(&two, vec![Ok(json!(1)), Ok(json!(2))]).status(), 200);
-        assert_eq!(answered(&two, vec![conflict(), conflict()]).status(), 409);
-        assert_eq!(answered(&two, vec![Ok(json!(1)), conflict()]).status(), 207);
-        assert_eq!(answered(&two, vec![Err(Problem::new(Kind::NotFound)), conflict()]).status(), 207);
+        assert_eq!(answered(&two, &[done(1), done(2)]).status(), 200);
+        assert_eq!(answered(&two, &[conflict(), conflict()]).status(), 409);
+        assert_eq!(answered(&two, &[done(1), conflict()]).status(), 207);
+        assert_eq!(answered(&two, &[Err(Problem::new(Kind::NotFound)), conflict()]).status(), 207);
         assert_eq!(refused(&asked(&["a"], false), &Problem::no_token()).headers()["www-authenticate"], "Bearer");
     }
 
@@ -109,6 +154,7 @@ mod tests {
             "code": -32600,
             "data": { "code": "BAD_REQUEST", "httpStatus": 400, "path": "event.actions.register.accept" },
         } } });
-        assert_eq!(Call::of("event.actions.register.accept").result(&Err(problem)), expected);
+        let (call, outcome) = (Call::of("event.actions.register.accept"), Err(problem));
+        assert_eq!(serde_json::to_value(call.result(&outcome)).unwrap(), expected);
     }
 }

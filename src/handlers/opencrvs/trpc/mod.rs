@@ -12,7 +12,6 @@
 
 mod actions;
 mod answer;
-mod document;
 
 use std::collections::HashMap;
 
@@ -20,12 +19,13 @@ use axum::RequestExt as _;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use self::answer::Call;
+use self::actions::Procedure;
+use self::answer::{Call, Outcome};
 use crate::handlers::extract::Caller;
 use crate::handlers::openapi::problems::{TrpcProblems, TrpcReadProblems};
 use crate::handlers::openapi::tags;
@@ -53,14 +53,16 @@ pub struct Location {
 struct Asked {
     calls: Vec<Call>,
     is_batch: bool,
+    /// The methods of what is not called by this one.
+    elsewhere: &'static str,
 }
 
 impl Asked {
-    async fn of(request: &mut Request) -> Self {
+    async fn of(request: &mut Request, elsewhere: &'static str) -> Self {
         let path = request.extract_parts::<Path<String>>().await.map_or_else(|_no_text| String::new(), |Path(p)| p);
         let is_batch = request.uri().query().unwrap_or_default().split('&').any(|pair| pair == "batch=1");
         let names: Vec<&str> = if is_batch { path.split(',').collect() } else { vec![&path] };
-        Self { calls: names.into_iter().map(Call::of).collect(), is_batch }
+        Self { calls: names.into_iter().map(Call::of).collect(), is_batch, elsewhere }
     }
 }
 
@@ -124,9 +126,9 @@ pub(in crate::handlers) async fn mutate(
     caller: Result<Caller, Problem>,
     mut request: Request,
 ) -> Response {
-    let asked = Asked::of(&mut request).await;
+    let asked = Asked::of(&mut request, "GET, HEAD").await;
     match decide(&state, caller, &asked, request).await {
-        Ok(outcomes) => answer::answered(&asked, outcomes),
+        Ok(outcomes) => answer::answered(&asked, &outcomes),
         Err(problem) => answer::refused(&asked, &problem),
     }
 }
@@ -136,7 +138,7 @@ async fn decide(
     caller: Result<Caller, Problem>,
     asked: &Asked,
     request: Request,
-) -> Result<Vec<Result<Value, Problem>>, Problem> {
+) -> Result<Vec<Outcome>, Problem> {
     let caller = caller?;
     let (parts, body) = request.into_parts();
     let bytes = body::read(&parts, body, state.settings.body_max).await?;
@@ -178,15 +180,15 @@ pub(in crate::handlers) async fn query(
     caller: Result<Caller, Problem>,
     mut request: Request,
 ) -> Response {
-    let asked = Asked::of(&mut request).await;
+    let asked = Asked::of(&mut request, "POST").await;
     if let Err(problem) = caller {
         return answer::refused(&asked, &problem);
     }
     let list = |call: &Call| match &call.procedure {
-        Some(actions::Procedure::ListLocations) => Ok(json!(state.settings.opencrvs.locations)),
-        Some(actions::Procedure::Decide { .. }) => Err(Problem::new(Kind::MethodNotAllowed)),
+        Some(Procedure::ListLocations) => answer::raw(&state.settings.opencrvs.locations),
+        Some(Procedure::Decide { .. }) => Err(Problem::new(Kind::MethodNotAllowed)),
         None => Err(answer::no_such_procedure()),
     };
-    let outcomes = asked.calls.iter().map(list).collect();
-    answer::answered(&asked, outcomes)
+    let outcomes: Vec<Outcome> = asked.calls.iter().map(list).collect();
+    answer::answered(&asked, &outcomes)
 }
