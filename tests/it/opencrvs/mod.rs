@@ -2,7 +2,9 @@
 //! where it matters, and what makes them do the right thing.
 
 mod callbacks;
+mod outcomes;
 mod quirks;
 mod triggers;
 mod trpc;
+mod whole;
 mod wire;
