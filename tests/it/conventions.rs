@@ -60,7 +60,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("metrics", &["outbox"]),
     ("periodic", &["metrics"]),
     ("pressure", &["metrics", "outbox", "periodic"]),
-    ("records", &["outbox", "transactions"]),
+    ("records", &["json", "outbox", "transactions"]),
     ("waiting", &["db", "metrics", "records", "wakeup"]),
     (
         "handlers",

@@ -1,3 +1,5 @@
+//! Clients of HTTP/2 that take their time, or nothing.
+
 use std::net::SocketAddr;
 
 use axum::Router;

@@ -1,3 +1,5 @@
+//! What a client sees of a connection that is parked, and what it costs the others.
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Mutex;
