@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -11,6 +12,7 @@ use super::changes::Changes;
 use super::duplicates::Duplicates;
 use super::limits::{Cors, Limits};
 use super::secret::SecretSource;
+use crate::auth::MintSettings;
 use crate::outbox::Effect;
 use crate::outbox::destination::{Auth, Format, OnDead};
 use crate::workers;
@@ -107,6 +109,8 @@ pub struct TrustedIssuer {
 pub struct Tokens {
     /// RSA private key, PKCS#8 PEM; made at the first start if it is not there.
     pub signing_key_file: PathBuf,
+    /// RSA keys in PEM, public or private, that are published and accepted too: the previous or the next signing key.
+    pub public_keys: Vec<PathBuf>,
     /// Ed25519 private key of signed deliveries, PKCS#8 PEM; `webhook-key.pem` beside the other if not given, and made
     /// at the first start if it is not there.
     pub webhook_key_file: Option<PathBuf>,
@@ -128,6 +132,7 @@ impl Default for Tokens {
     fn default() -> Self {
         Self {
             signing_key_file: PathBuf::from("signing-key.pem"),
+            public_keys: Vec::new(),
             webhook_key_file: None,
             webhook_public_keys: Vec::new(),
             issuer: "crvs-outbox".to_owned(),
@@ -135,6 +140,18 @@ impl Default for Tokens {
             gateway_audience: "opencrvs:gateway-user".to_owned(),
             delivery_seconds: 300,
             record_days: 30,
+        }
+    }
+}
+
+impl Tokens {
+    pub(super) fn mint(&self) -> MintSettings {
+        MintSettings {
+            issuer: self.issuer.clone(),
+            actor: self.actor.clone(),
+            gateway_audience: self.gateway_audience.clone(),
+            delivery_ttl: Duration::from_secs(self.delivery_seconds),
+            record_ttl: Duration::from_hours(24) * u32::try_from(self.record_days).unwrap_or(u32::MAX),
         }
     }
 }

@@ -68,7 +68,7 @@ impl File {
             self.destinations.iter().filter_map(|d| destination::checked(d, &allow, &mut wrong)).collect();
         let trusted = self.trusted_issuers.iter().filter_map(|t| trusted(t, &mut wrong)).collect();
         self.check(&mut wrong);
-        let store = self.attachments.open(&mut wrong);
+        let (store, mint) = (self.attachments.open(&mut wrong), self.tokens.mint());
         if !wrong.is_empty() {
             return Err(ConfigError::Invalid(wrong));
         }
@@ -114,13 +114,8 @@ impl File {
                 .unwrap_or_else(|| self.tokens.signing_key_file.with_file_name("webhook-key.pem")),
             webhook_public_keys: self.tokens.webhook_public_keys,
             signing_key_file: self.tokens.signing_key_file,
-            mint: MintSettings {
-                issuer: self.tokens.issuer,
-                actor: self.tokens.actor,
-                gateway_audience: self.tokens.gateway_audience,
-                delivery_ttl: Duration::from_secs(self.tokens.delivery_seconds),
-                record_ttl: Duration::from_hours(24) * u32::try_from(self.tokens.record_days).unwrap_or(u32::MAX),
-            },
+            public_keys: self.tokens.public_keys,
+            mint,
         })
     }
 
@@ -278,6 +273,8 @@ pub struct Settings {
     pub trusted: Vec<Trusted>,
     /// Where our private key is.
     pub signing_key_file: PathBuf,
+    /// Further keys whose public halves are published with it, and accepted.
+    pub public_keys: Vec<PathBuf>,
     /// Where the private key of signed deliveries is.
     pub webhook_key_file: PathBuf,
     /// Further public keys that are published with it.

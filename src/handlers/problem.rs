@@ -149,6 +149,10 @@ impl Problem {
         self.kind
     }
 
+    pub(super) fn is(&self, kind: Kind) -> bool {
+        self.kind == kind
+    }
+
     pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self

@@ -49,6 +49,7 @@ pub(super) fn requests() -> Vec<(&'static str, Vec<Example>)> {
         ("rejectRecord", vec![("reason", "With a reason", json!({ "reason": "The proof of birth cannot be read." }))]),
         ("archiveRecord", vec![("reason", "With a reason", json!({ "reason": "Declared in error." }))]),
         ("queryTransactions", vec![("two", "Of two requests", json!({ "ids": [TRANSACTION_ID, "draft-0002"] }))]),
+        ("verifyToken", vec![("token", "A token", json!({ "token": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln" }))]),
         ("confirmRegistration", vec![("number", "With the number", json!({ "registrationNumber": "2026B00000017" }))]),
     ]
 }
@@ -85,6 +86,7 @@ pub(super) fn answers() -> Vec<(&'static str, Value)> {
         ("findRecords", json!({ "records": [found], "cursor": null })),
         ("countRecords", json!({ "counts": { "waiting_validation": 1 }, "more": [] })),
         ("queryTransactions", json!({ "transactions": [change()], "unknown": ["draft-0002"] })),
+        ("verifyToken", json!({ "valid": false })),
         ("readChanges", json!({ "changes": [change()], "cursor": cursor, "more": false })),
     ]
 }

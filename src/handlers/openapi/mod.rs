@@ -11,6 +11,7 @@
 pub(super) mod bodies;
 mod everywhere;
 mod examples;
+pub(super) mod exchange;
 pub(super) mod finding;
 mod finish;
 pub(super) mod problems;
@@ -70,9 +71,17 @@ impl utoipa::PartialSchema for Declaration {
         (name = tags::COUNTRY, description = "The country's verdict on a requested registration"),
         (name = tags::TRANSACTIONS, description = "What became of a request"),
         (name = tags::ATTACHMENTS, description = "Documents of evidence"),
-        (name = tags::SERVICE, description = "Public keys and this description; no token is asked for"),
+        (name = tags::SERVICE, description = "Public keys, the check of a token, and this description; no token is asked for"),
     ),
-    components(schemas(ProblemBody, TransactionView, Changes<'static>, BatchItem, Declaration, Event)),
+    components(schemas(
+        ProblemBody,
+        TransactionView,
+        Changes<'static>,
+        BatchItem,
+        Declaration,
+        Event,
+        exchange::ErrorCode,
+    )),
     modifiers(&Shared),
 )]
 pub(super) struct Base;
