@@ -311,6 +311,8 @@ pub struct DestinationEntry {
     pub identity_file: Option<PathBuf>,
     /// The proxy on the way to it.
     pub proxy: Option<String>,
+    /// Where a country config says which notifications it wants: its `/record-notification`.
+    pub notification_settings_url: Option<String>,
 }
 
 fn default_concurrency() -> u16 {

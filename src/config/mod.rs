@@ -64,8 +64,11 @@ impl File {
     pub fn settings(self, database_url: String) -> Result<Settings, ConfigError> {
         let mut wrong = Vec::new();
         let allow = networks(&self.egress.allow, &mut wrong);
-        let destinations =
-            self.destinations.iter().filter_map(|d| destination::checked(d, &allow, &mut wrong)).collect();
+        let destinations = self
+            .destinations
+            .iter()
+            .filter_map(|d| destination::checked(d, &self.destinations, &allow, &mut wrong))
+            .collect();
         let trusted = self.trusted_issuers.iter().filter_map(|t| trusted(t, &mut wrong)).collect();
         self.check(&mut wrong);
         let (store, mint) = (self.attachments.open(&mut wrong), self.tokens.mint());

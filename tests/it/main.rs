@@ -33,6 +33,7 @@ mod isolation;
 mod lanes;
 mod migrations;
 mod openapi;
+mod opencrvs;
 mod parking;
 mod peers;
 mod pgbouncer;

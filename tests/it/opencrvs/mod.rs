@@ -1,0 +1,3 @@
+//! Unmodified country configs and clients of OpenCRVS work against it.
+
+mod notifications;
