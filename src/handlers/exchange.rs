@@ -175,7 +175,7 @@ struct Parameters(HashMap<String, String>);
 impl Parameters {
     async fn read(parts: &Parts, body: Body) -> Result<Self, NoToken> {
         let bytes = match body::whole(parts, body, BODY_MAX).await {
-            Err(problem) if problem.is(Kind::BodyUnreadable) => {
+            Err(problem) if problem.kind() == Kind::BodyUnreadable => {
                 return Err(NoToken::Request("the body could not be read"));
             }
             read => read?,

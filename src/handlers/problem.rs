@@ -144,13 +144,8 @@ impl Problem {
         Self { kind, detail: None, challenge: None, retry_after: None, faults: Vec::new() }
     }
 
-    #[cfg(test)]
     pub(super) fn kind(&self) -> Kind {
         self.kind
-    }
-
-    pub(super) fn is(&self, kind: Kind) -> bool {
-        self.kind == kind
     }
 
     pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
