@@ -46,6 +46,8 @@
 //! | skipped | dead and set aside: later messages of the record go on |
 //! | pressure | too much is waiting: submissions are refused |
 //! | verdict | what the country says to a requested registration |
+//! | opinion | what the country says of any other action, of which it is told (a trigger) |
+//! | amendment | what the country adds to a declaration with its acceptance |
 //! | change | a hint that a transaction moved, for who sent it |
 //! | cursor | where a reader of changes is: a snapshot of database transactions |
 //! | settled | nothing of a transaction is outstanding: no delivery, no verdict |

@@ -46,6 +46,10 @@ fn describe() {
     describe_counter!("crvs_outbox_refused_total", "Requests refused or given up at the edge, by reason.");
     describe_gauge!("crvs_outbox_pressure", "1 while submissions are refused because too much is waiting.");
     describe_gauge!("crvs_outbox_waiting", "Requests and streams that wait to hear what became of transactions.");
+    describe_gauge!(
+        "crvs_outbox_validation_overdue",
+        "Registrations that the country promised to decide and did not in time, asked for again or not."
+    );
     describe_counter!("crvs_outbox_circuit_total", "Changes of circuits, by destination and to what.");
     describe_counter!("crvs_outbox_maintenance_failures_total", "Failed turns of maintenance loops, by job.");
 }
@@ -90,6 +94,12 @@ pub(crate) fn backlog(destination: &str, ready: u64, oldest_due: Option<Duration
     let age = oldest_due.unwrap_or_default().as_secs_f64();
     gauge!("crvs_outbox_oldest_due_seconds", "destination" => label()).set(age);
     gauge!("crvs_outbox_flows", "destination" => label()).set(f64::from(u8::from(flows)));
+}
+
+/// So many registrations wait longer than the country promised.
+#[expect(clippy::cast_precision_loss, reason = "at most 10,000")]
+pub(crate) fn validation_overdue(count: i64) {
+    gauge!("crvs_outbox_validation_overdue").set(count as f64);
 }
 
 /// A request was refused or given up before a handler answered.

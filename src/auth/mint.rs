@@ -58,6 +58,8 @@ struct Claims<'a> {
     jti: Uuid,
     #[serde(rename = "recordId", skip_serializing_if = "Option::is_none")]
     record_id: Option<Uuid>,
+    #[serde(rename = "eventId", skip_serializing_if = "Option::is_none")]
+    event_id: Option<Uuid>,
     #[serde(rename = "actionId", skip_serializing_if = "Option::is_none")]
     action_id: Option<Uuid>,
 }
@@ -140,6 +142,25 @@ impl Minter {
         })
     }
 
+    /// The same as OpenCRVS 1.9 writes it: the record is the claim `eventId`.
+    pub fn for_event(
+        &self,
+        initiator_id: &str,
+        record_id: Uuid,
+        action_id: Uuid,
+        audience: &str,
+    ) -> Result<String, SignerError> {
+        let both = Audience::Several([audience, &self.settings.gateway_audience]);
+        let scopes = [CONFIRM_REGISTRATION, REJECT_REGISTRATION];
+        let ttl = self.settings.record_ttl.as_secs();
+        self.signer.sign(&Claims {
+            act: Some(self.actor()),
+            event_id: Some(record_id),
+            action_id: Some(action_id),
+            ..self.claims(now(), ttl, initiator_id, both, &scopes)
+        })
+    }
+
     /// The audience of this service.
     pub fn gateway_audience(&self) -> &str {
         &self.settings.gateway_audience
@@ -148,14 +169,6 @@ impl Minter {
     /// A token for one record in exchange for another token (RFC 8693), for this service alone. `None` when the other ends
     /// before this one could be used.
     pub fn for_exchange(&self, exchange: &Exchange) -> Result<Option<Exchanged>, SignerError> {
-        #[derive(Serialize)]
-        struct Named<'a> {
-            #[serde(flatten)]
-            claims: Claims<'a>,
-            /// The record, as OpenCRVS 1.9 names it in a token.
-            #[serde(rename = "eventId", skip_serializing_if = "Option::is_none")]
-            event_id: Option<Uuid>,
-        }
         let now = now();
         let left = exchange.until.map_or(u64::MAX, |until| until.saturating_sub(now));
         let ttl = self.settings.record_ttl.as_secs().min(left);
@@ -167,13 +180,13 @@ impl Minter {
             Target::Action { event_id, .. } => (None, Some(event_id)),
         };
         let audience = Audience::One(&self.settings.gateway_audience);
-        let claims = Claims {
+        let token = self.signer.sign(&Claims {
             act: Some(self.actor()),
             record_id,
+            event_id,
             action_id: exchange.action_id,
             ..self.claims(now, ttl, &exchange.subject, audience, &exchange.scopes)
-        };
-        let token = self.signer.sign(&Named { claims, event_id })?;
+        })?;
         Ok(Some(Exchanged { token, expires_in: Duration::from_secs(ttl), scopes: exchange.scopes.clone() }))
     }
 
@@ -202,6 +215,7 @@ impl Minter {
             exp: now.saturating_add(ttl),
             jti: Uuid::new_v4(),
             record_id: None,
+            event_id: None,
             action_id: None,
         }
     }

@@ -162,13 +162,24 @@ fn url_fault(url: &str) -> Option<&'static str> {
 
 fn subscription_faults(entry: &DestinationEntry) -> Vec<&'static str> {
     let validates = entry.effects.contains(&Effect::Validation);
-    let registers = entry.format == Format::OpencrvsEventRegistration;
     let notifies = entry.format == Format::OpencrvsNotification && entry.effects == [Effect::Notification];
+    let told = entry.effects.contains(&Effect::Trigger);
+    let asked = |effect: &Effect| matches!(effect, Effect::Validation | Effect::Trigger);
+    let may = match entry.format {
+        Format::OpencrvsEventRegistration => !told && entry.effects.iter().all(asked),
+        Format::OpencrvsTrigger => entry.effects.iter().all(asked),
+        Format::Cloudevents
+        | Format::OpencrvsSearch
+        | Format::OpencrvsMetrics
+        | Format::OpencrvsAudit
+        | Format::OpencrvsNotification => !validates && !told,
+    };
     let rules = [
         (!entry.effects.is_empty(), "it has no effects"),
         (
-            validates == registers && !(validates && entry.effects.len() > 1),
-            "format \"opencrvs-event-registration\" is for effects = [\"validation\"], and for nothing else",
+            may,
+            "a country config is asked with format = \"opencrvs-event-registration\" and effects = [\"validation\"], or with \
+             format = \"opencrvs-trigger\" and effects = [\"validation\", \"trigger\"]; nothing else goes there",
         ),
         (
             entry.notification_settings_url.is_none() || notifies,
@@ -270,6 +281,11 @@ mod tests {
         assert!(!one("format = \"opencrvs-event-registration\"\neffects = [\"validation\", \"search\"]"));
         assert!(!one("format = \"opencrvs-event-registration\"\neffects = [\"search\"]"));
         assert!(!one("effects = [\"validation\"]"));
+        assert!(one("format = \"opencrvs-trigger\"\neffects = [\"validation\", \"trigger\"]"));
+        assert!(one("format = \"opencrvs-trigger\"\neffects = [\"validation\"]"));
+        assert!(!one("format = \"opencrvs-trigger\"\neffects = [\"validation\", \"search\"]"));
+        assert!(!one("format = \"opencrvs-event-registration\"\neffects = [\"validation\", \"trigger\"]"));
+        assert!(!one("effects = [\"trigger\"]"));
         assert!(!one("effects = [\"webhook\"]"));
         assert!(one("effects = [\"webhook\"]\nauth = \"none\""));
         assert!(!one("effects = [\"search\"]\naudience = \"opencrvs:gateway-user\""));

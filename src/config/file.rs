@@ -11,6 +11,7 @@ use super::attachments::Attachments;
 use super::changes::Changes;
 use super::duplicates::Duplicates;
 use super::limits::{Cors, Limits};
+use super::opencrvs::OpenCrvs;
 use super::secret::SecretSource;
 use crate::auth::MintSettings;
 use crate::outbox::Effect;
@@ -57,6 +58,8 @@ pub struct File {
     pub retention: Retention,
     /// Those who wait to hear what became of their transactions.
     pub changes: Changes,
+    /// How much of `OpenCRVS` is there.
+    pub opencrvs: OpenCrvs,
     /// Where messages go.
     pub destinations: Vec<DestinationEntry>,
 }
@@ -82,6 +85,7 @@ impl Default for File {
             duplicates: Duplicates::default(),
             retention: Retention::default(),
             changes: Changes::default(),
+            opencrvs: OpenCrvs::default(),
             destinations: Vec::new(),
         }
     }

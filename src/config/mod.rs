@@ -9,6 +9,7 @@ mod destination;
 mod duplicates;
 mod file;
 mod limits;
+mod opencrvs;
 mod secret;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub use changes::Changes;
 pub use duplicates::Duplicates;
 pub use file::{Backpressure, Callbacks, DestinationEntry, Egress, File, Retention, Tokens, TrustedIssuer, Workers};
 pub use limits::{Cors, Limits as EdgeLimits};
+pub use opencrvs::OpenCrvs;
 pub use secret::{SecretError, SecretSource};
 
 /// Why a configuration is not accepted.
@@ -71,6 +73,7 @@ impl File {
             .collect();
         let trusted = self.trusted_issuers.iter().filter_map(|t| trusted(t, &mut wrong)).collect();
         self.check(&mut wrong);
+        let handlers = self.handlers(&mut wrong);
         let (store, mint) = (self.attachments.open(&mut wrong), self.tokens.mint());
         if !wrong.is_empty() {
             return Err(ConfigError::Invalid(wrong));
@@ -83,13 +86,7 @@ impl File {
             internal_addr: self.internal_addr,
             stop: Duration::from_secs(self.stop_seconds),
             serve: self.limits.serving(),
-            handlers: handlers::Settings {
-                edge: self.limits.edge(&self.cors),
-                inline_bytes: self.limits.inline_bytes,
-                attachments: self.attachments.uploads(),
-                events: self.events,
-                body_max: self.body_max_bytes,
-            },
+            handlers,
             workers: workers::Settings {
                 destinations,
                 poll: Duration::from_millis(self.workers.poll_ms),
@@ -120,6 +117,17 @@ impl File {
             public_keys: self.tokens.public_keys,
             mint,
         })
+    }
+
+    fn handlers(&self, wrong: &mut Vec<String>) -> handlers::Settings {
+        handlers::Settings {
+            edge: self.limits.edge(&self.cors),
+            inline_bytes: self.limits.inline_bytes,
+            attachments: self.attachments.uploads(),
+            events: self.events.clone(),
+            body_max: self.body_max_bytes,
+            opencrvs: self.opencrvs.settings(wrong),
+        }
     }
 
     fn check(&self, wrong: &mut Vec<String>) {

@@ -154,6 +154,7 @@ fn settings(options: &Options, url: String, listen: SocketAddr) -> Result<Settin
     let mut file = File { listen, internal_addr: free(options.internal_addr), ..File::default() };
     file.tokens.signing_key_file = options.dir.join("signing-key.pem");
     file.stop_seconds = 5;
+    file.opencrvs.introspection = true;
     Ok(file.settings(url)?)
 }
 

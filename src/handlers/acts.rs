@@ -90,7 +90,8 @@ fn reviews(principal: &Principal, event: &str) -> bool {
     [Right::Validate, Right::Register].into_iter().any(|right| principal.scopes.allows(right, event))
 }
 
-fn right(step: Step) -> (Right, &'static str) {
+/// The right that a step needs, and the scope that is named to who lacks it.
+pub(super) fn right(step: Step) -> (Right, &'static str) {
     match step {
         Step::Notify => (Right::Notify, "declare"),
         Step::Declare => (Right::Declare, "declare"),

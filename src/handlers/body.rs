@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use aws_lc_rs::digest::{Context, SHA256};
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt as _;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -74,14 +74,16 @@ pub(super) fn unreadable(error: &(dyn std::error::Error + 'static)) -> Problem {
     Problem::new(if edge::too_slow(error) { Kind::BodyTooSlow } else { Kind::BodyUnreadable })
 }
 
-/// `application/json`, any `+json`, or nothing. Country configs send the header twice: the first counts.
+/// `application/json`, any `+json`, or nothing. Country configs send the header twice, their own and a copy of ours: one
+/// of them is enough.
 fn check_content_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else {
-        return Ok(());
+    let is_json = |value: &HeaderValue| {
+        let text = value.to_str().unwrap_or_default().split([';', ',']).next().unwrap_or_default().trim();
+        let text = text.to_ascii_lowercase();
+        text == "application/json" || text.ends_with("+json")
     };
-    let text = value.to_str().unwrap_or_default().split([';', ',']).next().unwrap_or_default().trim();
-    let text = text.to_ascii_lowercase();
-    if text == "application/json" || text.ends_with("+json") {
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter().peekable();
+    if values.peek().is_none() || values.any(is_json) {
         Ok(())
     } else {
         Err(Problem::new(Kind::UnsupportedType).detail("send Content-Type: application/json"))
@@ -131,6 +133,12 @@ pub(super) fn typed<'t, T: Deserialize<'t>>(body: &'t [u8]) -> Result<T, Problem
         };
         Problem::fault(Kind::BadRequest, pointer_to_fault::<T>(body), detail)
     })
+}
+
+/// A body that is walked and typed, where no digest of it is needed.
+pub(super) fn walked<'t, T: Deserialize<'t>>(body: &'t [u8]) -> Result<T, Problem> {
+    fingerprint("", body)?;
+    typed(body)
 }
 
 /// Where typing a body fails: the member, or the object that lacks one. Walked only once it is known to fail.

@@ -4,7 +4,6 @@
 //! The key of a verdict's dedupe is the request it decides, so an `Idempotency-Key` is not asked for here: peers send
 //! ours back.
 
-use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
@@ -20,8 +19,10 @@ use super::openapi::tags;
 use super::problem::{Kind, Problem};
 use super::records::accepted;
 use super::{AppState, acts, body, transact};
-use crate::auth::{CONFIRM_REGISTRATION, REJECT_REGISTRATION, RecordGrant, Right};
-use crate::records::commands::{Decision, NUMBER_MAX, Outcome, REASON_MAX, Verdict, is_reason, is_registration_number};
+use crate::auth::RecordGrant;
+use crate::records::commands::{
+    Amendment, Decision, NUMBER_MAX, Outcome, REASON_MAX, Verdict, is_reason, is_registration_number,
+};
 use crate::records::model::Step;
 use crate::transactions::Reply;
 
@@ -87,19 +88,15 @@ pub(super) async fn confirm(
     RecordId(id): RecordId,
     request: Request,
 ) -> Result<Response, Problem> {
-    let grant = grant(&caller, id, Right::ConfirmRegistration, CONFIRM_REGISTRATION)?;
+    let grant = grant(&caller, id, Step::Confirm)?;
     let (parts, body) = request.into_parts();
     let bytes = body::read(&parts, body, state.settings.body_max).await?;
-    let body: ConfirmBody = walked(&bytes)?;
-    let number = body.registration_number;
-    if !is_registration_number(&number) {
-        let detail =
-            format!("a registration number is 1 to {NUMBER_MAX} printable characters, without space around them");
-        return Err(Problem::new(Kind::BadRequest).detail(detail));
-    }
+    let body: ConfirmBody = body::walked(&bytes)?;
+    check_number(&body.registration_number)?;
     let verdict = Verdict::Accepted {
-        registration_number: number,
+        registration_number: body.registration_number,
         identifiers: body.child_identifiers.into_iter().map(|Object(i)| (i.kind, i.value)).collect(),
+        amendment: Amendment::default(),
         comment: body.comment,
     };
     decide(&state, &caller, grant, body.tracking_id, verdict).await
@@ -126,19 +123,34 @@ pub(super) async fn reject(
         let bytes = body::read(&parts, body, state.settings.body_max).await?;
         return acts::run(Step::Reject, &state, caller, id, (parts.headers, bytes)).await;
     }
-    let grant = grant(&caller, id, Right::RejectRegistration, REJECT_REGISTRATION)?;
+    let grant = grant(&caller, id, Step::Refuse)?;
     let bytes = body::read(&parts, body, state.settings.body_max).await?;
-    let body: RejectBody = walked(&bytes)?;
-    if !is_reason(&body.reason) {
-        let detail = format!("a reason is 1 to {REASON_MAX} characters");
-        return Err(Problem::new(Kind::BadRequest).detail(detail));
-    }
+    let body: RejectBody = body::walked(&bytes)?;
+    check_reason(&body.reason)?;
     let verdict = Verdict::Rejected { reason: body.reason, comment: body.comment };
     decide(&state, &caller, grant, None, verdict).await
 }
 
-/// Both the scope and the record have to fit.
-fn grant(caller: &Caller, id: Uuid, right: Right, scope: &str) -> Result<RecordGrant, Problem> {
+/// Whether a text can be a registration number.
+pub(super) fn check_number(number: &str) -> Result<(), Problem> {
+    if is_registration_number(number) {
+        return Ok(());
+    }
+    let detail = format!("a registration number is 1 to {NUMBER_MAX} printable characters, without space around them");
+    Err(Problem::new(Kind::BadRequest).detail(detail))
+}
+
+/// Whether a text can be the reason of a rejection.
+pub(super) fn check_reason(reason: &str) -> Result<(), Problem> {
+    if is_reason(reason) {
+        return Ok(());
+    }
+    Err(Problem::new(Kind::BadRequest).detail(format!("a reason is 1 to {REASON_MAX} characters")))
+}
+
+/// What lets the caller give a verdict on a record. Both the scope and the record have to fit.
+pub(super) fn grant(caller: &Caller, id: Uuid, verdict: Step) -> Result<RecordGrant, Problem> {
+    let (right, scope) = acts::right(verdict);
     let principal = &caller.principal;
     let grant = principal.record.filter(|g| g.record_id == id);
     // A verdict's scopes are not narrowed to an event: the record is named already.
@@ -149,9 +161,16 @@ fn grant(caller: &Caller, id: Uuid, right: Right, scope: &str) -> Result<RecordG
     }
 }
 
-fn walked<'t, T: Deserialize<'t>>(bytes: &'t Bytes) -> Result<T, Problem> {
-    body::fingerprint("", bytes)?;
-    body::typed(bytes)
+/// A verdict on what the token is for.
+pub(super) fn decision(caller: &Caller, grant: RecordGrant, tracking_id: Option<String>, verdict: Verdict) -> Decision {
+    Decision {
+        record_id: grant.record_id,
+        action_id: grant.action_id,
+        tracking_id,
+        by: caller.principal.id.clone(),
+        verdict,
+        traceparent: caller.traceparent.clone(),
+    }
 }
 
 async fn decide(
@@ -161,15 +180,7 @@ async fn decide(
     tracking_id: Option<String>,
     verdict: Verdict,
 ) -> Result<Response, Problem> {
-    let decision = Decision {
-        record_id: grant.record_id,
-        action_id: grant.action_id,
-        tracking_id,
-        by: caller.principal.id.clone(),
-        verdict,
-        traceparent: caller.traceparent.clone(),
-    };
-    let outcome = transact::decide(state, decision).await?;
+    let outcome = transact::decide(state, decision(caller, grant, tracking_id, verdict)).await?;
     let id = transaction_of(&outcome).ok_or_else(|| Problem::new(Kind::Internal))?;
     Ok(accepted(&id, outcome).into_response())
 }

@@ -22,6 +22,7 @@ mod find;
 mod inline;
 mod keys;
 pub mod openapi;
+mod opencrvs;
 mod operate;
 mod problem;
 mod ranges;
@@ -53,6 +54,7 @@ use crate::wakeup::Wakeup;
 pub use crate::records::attachments::IMAGES_AND_PDF;
 pub use coalescer::Coalescer;
 pub use edge::Settings as EdgeSettings;
+pub use opencrvs::{Location, Settings as OpenCrvsSettings};
 pub use uploads::Settings as UploadSettings;
 
 /// What clients may send.
@@ -68,6 +70,8 @@ pub struct Settings {
     pub attachments: UploadSettings,
     /// What one client may cost.
     pub edge: EdgeSettings,
+    /// How much of `OpenCRVS` is there.
+    pub opencrvs: OpenCrvsSettings,
 }
 
 /// What handlers share.
@@ -117,6 +121,9 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(changes::read))
         .routes(routes!(attachments::read, attachments::head, uploads::upload))
         .routes(routes!(exchange::exchange))
+        .routes(routes!(opencrvs::graphql::execute))
+        .routes(routes!(opencrvs::confirm::confirm))
+        .routes(routes!(opencrvs::trpc::query, opencrvs::trpc::mutate))
         // Without a token: public keys and the description of all this.
         .routes(routes!(keys::jwks))
         .routes(routes!(keys::pem))
@@ -133,6 +140,7 @@ pub fn public(state: AppState) -> Router {
     let budget = inline::Budget::new(state.settings.inline_bytes);
     let router = router
         .layer(from_fn_with_state(budget, inline::hold))
+        .layer(Extension(opencrvs::graphql::schema(state.settings.opencrvs.introspection)))
         .layer(Extension(openapi::Served::new(description, &state.settings.events)))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::method_not_allowed)

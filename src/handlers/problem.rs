@@ -208,6 +208,16 @@ impl Problem {
         self.kind.parts().0
     }
 
+    /// What is wrong, in words that hold no value of the request.
+    pub(super) fn message(&self) -> &str {
+        self.detail.as_deref().unwrap_or(self.kind.parts().2)
+    }
+
+    /// The name of its kind.
+    pub(super) fn slug(&self) -> &'static str {
+        self.kind.parts().1
+    }
+
     /// When to come back, in seconds.
     pub(super) fn retry_after(&self) -> Option<u32> {
         self.retry_after
@@ -234,12 +244,24 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, ..) = self.kind.parts();
-        let mut response = (status, self.document().to_string()).into_response();
-        response.extensions_mut().insert(self.clone());
+        let mut response = self.answer("application/problem+json", self.document().to_string());
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl Problem {
+    /// The same, told in the words of a protocol that has its own: a JSON text.
+    pub(super) fn told_as(&self, body: String) -> Response {
+        self.answer("application/json", body)
+    }
+
+    fn answer(&self, content_type: &'static str, body: String) -> Response {
+        let status = self.status();
+        let mut response = (status, body).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(challenge) = self.challenge.and_then(|c| HeaderValue::from_str(&c).ok()) {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        if let Some(challenge) = self.challenge.as_ref().and_then(|c| HeaderValue::from_str(c).ok()) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if status == StatusCode::REQUEST_TIMEOUT {

@@ -15,7 +15,7 @@ use super::coalescer::Written;
 use super::problem::Problem;
 use crate::db;
 use crate::metrics;
-use crate::records::commands::{self, Act, CommandError, Decision, Outcome, Submission};
+use crate::records::commands::{self, Act, CommandError, Decision, Judgement, Outcome, Submission};
 use crate::transactions;
 
 /// How long a list is worked on before the rest of it is given up.
@@ -32,6 +32,7 @@ enum Command {
     Submit([Submission; 1]),
     Act(Act),
     Decide(Decision),
+    Judge(Judgement),
 }
 
 impl Command {
@@ -40,6 +41,7 @@ impl Command {
             Self::Submit(list) => Ok(commands::submit(conn, list).await?.pop().unwrap_or(Outcome::Reused)),
             Self::Act(act) => commands::act(conn, act).await,
             Self::Decide(decision) => commands::decide(conn, decision).await,
+            Self::Judge(judgement) => commands::judge(conn, judgement).await,
         }
     }
 }
@@ -199,6 +201,11 @@ pub async fn act(state: &AppState, act: Act) -> Result<Outcome, CommandError> {
 /// Applies one verdict.
 pub async fn decide(state: &AppState, decision: Decision) -> Result<Outcome, CommandError> {
     alone(state, Command::Decide(decision)).await
+}
+
+/// Applies one opinion of the country on an action that does not wait for it.
+pub async fn judge(state: &AppState, judgement: Judgement) -> Result<Outcome, CommandError> {
+    alone(state, Command::Judge(judgement)).await
 }
 
 async fn alone(state: &AppState, command: Command) -> Result<Outcome, CommandError> {

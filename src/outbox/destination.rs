@@ -27,6 +27,9 @@ pub enum Format {
     OpencrvsNotification,
     /// The stamped declaration, posted to `{url}/event-registration`; the answer may be a verdict.
     OpencrvsEventRegistration,
+    /// The whole event document, posted to `{url}/trigger/events/{event}/actions/{ACTION}` (OpenCRVS 1.9); the answer may
+    /// be a verdict.
+    OpencrvsTrigger,
 }
 
 /// Whether deliveries carry a token.

@@ -20,6 +20,8 @@ pub enum Effect {
     Notification,
     /// The country's own verdict on a registration.
     Validation,
+    /// The country's server, told of every action.
+    Trigger,
     /// Third parties that want to know of registrations.
     Webhook,
 }
@@ -33,6 +35,7 @@ impl Effect {
             Self::Metrics => "metrics",
             Self::Notification => "notification",
             Self::Validation => "validation",
+            Self::Trigger => "trigger",
             Self::Webhook => "webhook",
         }
     }

@@ -11,12 +11,15 @@
 //! | not duplicate | | `MARKED_AS_NOT_DUPLICATE` | search |
 //! | archive | archived | `ARCHIVED` | search |
 //!
+//! Country configs of OpenCRVS 1.9 are also told of each step that a person takes (`trigger`), of a registration by asking
+//! for its verdict.
+//!
 //! A submission that goes further than `declare` implies the metrics and the audit of `declare`; search and
 //! notification are sent once, for the last step: see [`of_flow`].
 
 use uuid::Uuid;
 
-use super::model::Step;
+use super::model::{ActionKind, Step};
 use crate::outbox::{Effect, NewMessage};
 
 /// The kind of the message that asks the country for its verdict.
@@ -24,25 +27,28 @@ pub const EVENT_REGISTRATION: &str = "event-registration";
 
 /// The consequences of one step.
 pub fn of_step(step: Step) -> &'static [(Effect, &'static str)] {
-    use Effect::{Audit, Metrics, Notification, Search, Validation, Webhook};
+    use Effect::{Audit, Metrics, Notification, Search, Trigger, Validation, Webhook};
     match step {
         Step::Notify => &[
             (Metrics, "sent-notification"),
             (Audit, "IN_PROGRESS"),
             (Search, "index"),
             (Notification, "sent-notification"),
+            (Trigger, "trigger-notify"),
         ],
         Step::Declare => &[
             (Metrics, "sent-notification-for-review"),
             (Audit, "DECLARED"),
             (Search, "index"),
             (Notification, "sent-notification-for-review"),
+            (Trigger, "trigger-declare"),
         ],
         Step::Validate => &[
             (Metrics, "sent-for-approval"),
             (Audit, "VALIDATED"),
             (Search, "index"),
             (Notification, "sent-for-approval"),
+            (Trigger, "trigger-validate"),
         ],
         Step::Register => &[
             (Audit, "REGISTERED"),
@@ -53,12 +59,30 @@ pub fn of_step(step: Step) -> &'static [(Effect, &'static str)] {
         Step::Confirm => {
             &[(Search, "index"), (Metrics, "registered"), (Notification, "registered"), (Webhook, "registered")]
         }
-        Step::Refuse | Step::Reject => {
-            &[(Search, "index"), (Metrics, "rejected"), (Audit, "REJECTED"), (Notification, "rejected")]
-        }
+        Step::Refuse => &[(Search, "index"), (Metrics, "rejected"), (Audit, "REJECTED"), (Notification, "rejected")],
+        Step::Reject => &[
+            (Search, "index"),
+            (Metrics, "rejected"),
+            (Audit, "REJECTED"),
+            (Notification, "rejected"),
+            (Trigger, "trigger-reject"),
+        ],
         Step::MarkNotDuplicate => &[(Audit, "MARKED_AS_NOT_DUPLICATE"), (Search, "index")],
-        Step::Archive => &[(Search, "index"), (Metrics, "archived"), (Audit, "ARCHIVED")],
+        Step::Archive => &[(Search, "index"), (Metrics, "archived"), (Audit, "ARCHIVED"), (Trigger, "trigger-archive")],
     }
+}
+
+/// The kind of the message that tells the country of an action, other than of a registration.
+pub fn trigger(action: ActionKind) -> Option<&'static str> {
+    let step = match action {
+        ActionKind::Notify => Step::Notify,
+        ActionKind::Declare => Step::Declare,
+        ActionKind::Validate => Step::Validate,
+        ActionKind::Reject => Step::Reject,
+        ActionKind::Archive => Step::Archive,
+        ActionKind::Register | ActionKind::MarkNotDuplicate => return None,
+    };
+    of_step(step).iter().find(|(effect, _)| *effect == Effect::Trigger).map(|(_, kind)| *kind)
 }
 
 /// The consequences of steps that one transaction takes one after the other, each with the index of its step.
@@ -104,6 +128,22 @@ pub struct Origin<'a> {
     pub traceparent: Option<&'a str>,
 }
 
+/// The consequence of a declaration that the country amended when it was told of an action: it is indexed anew.
+pub fn of_amendment(origin: Origin<'_>, amended: Step, action_id: Uuid) -> NewMessage {
+    NewMessage {
+        effect: Effect::Search,
+        kind: "index",
+        transaction_id: format!("index__amend-{}_{}", word(amended), origin.transaction_id),
+        record_id: origin.record_id,
+        action_id,
+        initiator_id: origin.initiator_id.to_owned(),
+        owner_id: origin.owner_id.map(str::to_owned),
+        initiator_scopes: origin.initiator_scopes.to_vec(),
+        traceparent: origin.traceparent.map(str::to_owned),
+        redelivery: 0,
+    }
+}
+
 /// The messages of a flow; `actions[i]` is the action that `steps[i]` appended.
 pub fn messages(origin: Origin<'_>, steps: &[Step], actions: &[Uuid]) -> Vec<NewMessage> {
     let Some(last) = steps.last() else {
@@ -141,6 +181,7 @@ mod tests {
             [
                 (0, "metrics", "sent-notification-for-review"),
                 (0, "audit", "DECLARED"),
+                (0, "trigger", "trigger-declare"),
                 (1, "audit", "REGISTERED"),
                 (1, "metrics", "waiting-external-validation"),
                 (1, "search", "index"),

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Cast: a *submission* makes a record ([`commands::submit`]); an *act* of a person moves it ([`commands::act`]);
-//! a *verdict* of the country decides a requested registration ([`commands::decide`]); a promised callback that
+//! a *verdict* of the country decides a requested registration ([`commands::decide`]); its *opinion* may amend or refuse any
+//! other action ([`commands::judge`]); a promised callback that
 //! does not come is asked for again ([`commands::redeliver`]). [`model::transition`] alone says what may happen. Whatever moves
 //! leaves a hint ([`changes`]) for who waits to hear what became of it ([`progress`]).
 //!
@@ -30,6 +31,7 @@ pub mod changes;
 pub mod commands;
 pub mod duplicates;
 pub mod effects;
+pub mod event_document;
 pub mod fhir;
 pub mod find;
 pub mod model;

@@ -4,6 +4,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Context;
+use crate::metrics;
 use crate::periodic;
 use crate::records::commands::{self, CommandError};
 
@@ -20,6 +21,7 @@ pub async fn run(context: Context, stop: CancellationToken) {
 pub async fn run_once(context: &Context) -> Result<usize, CommandError> {
     let mut conn = context.db.acquire().await?;
     let overdue = commands::overdue(&mut conn, PER_TURN).await?;
+    metrics::validation_overdue(commands::count_overdue(&mut conn).await?);
     drop(conn);
     let mut sent = 0;
     for action_id in overdue {

@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use sqlx::PgPool;
 
+use super::answer::{self, Said};
+use super::delivery::{AMENDED_MAX, BODY_MAX};
+use super::payload::Content;
 use super::settle::{Ended, NOT_SENT};
 use super::signature::{Signing, Unsignable};
 use super::wanted::Unread;
@@ -16,7 +19,11 @@ use crate::outbox::destination::{Auth, Format};
 use crate::outbox::retry::{self, Answer};
 use crate::records::commands::{self, CommandError};
 use crate::records::effects::EVENT_REGISTRATION;
+use crate::records::event_document::{self, Head};
 use crate::records::queries::{self, Source};
+
+/// Class of an answer that accepts a registration without giving its number.
+const NO_NUMBER: &str = "no-registration-number";
 
 /// Why a message was not sent: our own fault, which burns no attempt.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +55,7 @@ pub(super) async fn deliver(
     source: Option<Source>,
 ) -> Ended {
     let action_id = message.action_id;
-    let asks_verdict = destination.definition.format == Format::OpencrvsEventRegistration;
-    if asks_verdict && message.kind == EVENT_REGISTRATION && source.as_ref().is_some_and(|s| !s.awaited) {
+    if asks_verdict(destination, &message) && source.as_ref().is_some_and(|s| !s.awaited) {
         // A verdict stands, or the request was superseded: there is nothing left to ask.
         let settlement = Settlement::without_exchange(&message, Outcome::Delivered);
         return Ended::without_exchange(settlement, action_id, message.probe);
@@ -117,12 +123,8 @@ async fn prepare(
 ) -> Result<delivery::Request, NotSent> {
     let source = source.ok_or(NotSent::NoSource)?;
     let format = destination.definition.format;
-    let declaration = if payload::carries_declaration(format, &destination.definition.effects) {
-        declaration_of(&context.db, &source).await?
-    } else {
-        None
-    };
-    let payload = payload::render(format, message, &source, declaration)?;
+    let beside = content_of(&context.db, destination, &source).await?;
+    let payload = payload::render(format, message, &source, beside)?;
     let signing =
         Signing::new(destination.secrets.clone(), destination.ed25519.then(|| Arc::clone(&context.webhook_key)));
     let signature =
@@ -139,12 +141,30 @@ async fn prepare(
         token: token(context, destination, message)?,
         traceparent: message.traceparent.clone(),
         body: payload.body,
+        answer_max: if format == Format::OpencrvsTrigger { AMENDED_MAX } else { BODY_MAX },
     })
 }
 
-async fn declaration_of(db: &PgPool, source: &Source) -> Result<Option<String>, NotSent> {
+/// Whether a message asks for a verdict that the record waits for.
+fn asks_verdict(destination: &Destination, message: &Claimed) -> bool {
+    let format = destination.definition.format;
+    matches!(format, Format::OpencrvsEventRegistration | Format::OpencrvsTrigger) && message.kind == EVENT_REGISTRATION
+}
+
+async fn content_of(db: &PgPool, destination: &Destination, source: &Source) -> Result<Content, NotSent> {
+    let format = destination.definition.format;
+    if format == Format::OpencrvsTrigger {
+        let mut conn = db.acquire().await?;
+        let head = Head { record_id: source.record_id, event: &source.event, tracking_id: &source.tracking_id };
+        let document = event_document::until(&mut conn, head, source.action_id).await?;
+        return Ok(document.map_or(Content::Nothing, Content::Document));
+    }
+    if !payload::carries_declaration(format, &destination.definition.effects) {
+        return Ok(Content::Nothing);
+    }
     let mut conn = db.acquire().await?;
-    Ok(queries::declaration(&mut conn, source.record_id, source.version).await?)
+    let declaration = queries::declaration(&mut conn, source.record_id, source.version).await?;
+    Ok(declaration.map_or(Content::Nothing, Content::Declaration))
 }
 
 fn token(context: &Context, destination: &Destination, message: &Claimed) -> Result<Option<String>, SignerError> {
@@ -154,10 +174,34 @@ fn token(context: &Context, destination: &Destination, message: &Claimed) -> Res
         (Auth::Token, Format::OpencrvsEventRegistration) => {
             context.minter.for_record(&message.initiator_id, message.record_id, message.action_id, audience).map(Some)
         }
+        (Auth::Token, Format::OpencrvsTrigger) => {
+            context.minter.for_event(&message.initiator_id, message.record_id, message.action_id, audience).map(Some)
+        }
         (Auth::Token, _) => context
             .minter
             .for_delivery(&message.initiator_id, &message.initiator_scopes, audience)
             .map(|token| Some(token.to_string())),
+    }
+}
+
+/// What the answer says of the record, if the format lets it say something. Most triggers are just taken: those are settled
+/// like any other delivery.
+fn said(destination: &Destination, message: &Claimed, status: Option<u16>, body: &[u8]) -> Option<Said> {
+    let asked = asks_verdict(destination, message);
+    let nothing = || commands::Answer::Nothing;
+    match destination.definition.format {
+        Format::OpencrvsEventRegistration => {
+            Some(Said::Registration(status.map_or_else(nothing, |s| answer::read(s, body))))
+        }
+        Format::OpencrvsTrigger if asked => {
+            Some(Said::Registration(status.map_or_else(nothing, |s| answer::read_trigger(s, body))))
+        }
+        Format::OpencrvsTrigger => status.and_then(|s| answer::read_opinion(s, body)).map(Said::Action),
+        Format::Cloudevents
+        | Format::OpencrvsSearch
+        | Format::OpencrvsMetrics
+        | Format::OpencrvsAudit
+        | Format::OpencrvsNotification => None,
     }
 }
 
@@ -169,22 +213,23 @@ fn judge(destination: &Destination, message: &Claimed, exchange: &delivery::Exch
     };
     // One whose worker died counts as a rescue, which has a limit of its own.
     let attempt = u32::try_from((message.attempt - message.rescues).max(1)).unwrap_or(1);
-    let outcome =
-        retry::decide(&destination.definition.policy, exchange.answer, attempt, message.refused_for, rand::random());
-    let answer = (destination.definition.format == Format::OpencrvsEventRegistration)
-        .then(|| status.map_or(commands::Answer::Nothing, |s| super::answer::read(s, &exchange.body)));
+    let said = said(destination, message, status, &exchange.body);
+    // A registration that is accepted without its number is not: it is asked again.
+    let numberless = status.is_some_and(|s| s < 300) && said == Some(Said::Registration(commands::Answer::Nothing));
+    let answer = if numberless { Answer::Transport } else { exchange.answer };
+    let outcome = retry::decide(&destination.definition.policy, answer, attempt, message.refused_for, rand::random());
     Ended {
         settlement: Settlement {
             id: message.id,
             lease: message.lease,
             outcome,
             status,
-            error: exchange.error,
+            error: if numberless { Some(NO_NUMBER) } else { exchange.error },
             refused: retry::is_refusal(exchange.answer),
             duration: Some(exchange.duration),
         },
         action_id: message.action_id,
-        answer,
+        said,
         healthy: Some(retry::is_healthy(exchange.answer)),
         probe: message.probe,
     }

@@ -1,7 +1,7 @@
 //! One exchange over HTTP. No database, no decision.
 //!
 //! The deadline covers the whole of it, the body included; redirects are not followed; at most [`BODY_MAX`] bytes of
-//! an answer are read, counted after decompression; heads of answers are bounded by the HTTP library (400 KiB and 100
+//! an answer are read, or [`AMENDED_MAX`], counted after decompression; heads of answers are bounded by the HTTP library (400 KiB and 100
 //! headers over HTTP/1.1, 16 KiB over HTTP/2) and a larger one breaks the connection off; the request always has a
 //! `Content-Length` and is never chunked, since country configs copy our headers into requests of their own.
 
@@ -18,8 +18,11 @@ use super::egress::client::{self, Client, NotBegun};
 use super::egress::failure::{REFUSED_ADDRESS, class};
 use crate::outbox::retry::Answer;
 
-/// Bytes of an answer that are read, after decompression; longer ones are cut off.
+/// Bytes of an answer that are read as a rule: what may be a verdict is short.
 pub const BODY_MAX: usize = 64 * 1024;
+
+/// Bytes of an answer that are read where it may bring a declaration.
+pub const AMENDED_MAX: usize = 4 * 1024 * 1024;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -51,6 +54,8 @@ pub struct Request {
     pub content_type: &'static str,
     /// JSON.
     pub body: Vec<u8>,
+    /// Bytes of the answer that are read, after decompression; a longer one is cut off.
+    pub answer_max: usize,
 }
 
 impl fmt::Debug for Request {
@@ -98,7 +103,7 @@ pub fn may_configure(name: &HeaderName, sends_token: bool) -> bool {
 pub struct Exchange {
     /// The answer's status and hint, or that there was none.
     pub answer: Answer,
-    /// Its body, up to [`BODY_MAX`] bytes.
+    /// Its body, as much of it as was to be read.
     pub body: Vec<u8>,
     /// Class of the failure where there was no whole answer.
     pub error: Option<&'static str>,
@@ -123,12 +128,13 @@ async fn send(client: &Client, request: Request) -> Result<(Answer, Vec<u8>), &'
         NotBegun::Refused(_) => REFUSED_ADDRESS,
         NotBegun::Url => "unsendable-request",
     })?;
+    let max = request.answer_max;
     let mut response = begun.headers(headers).body(request.body).send().await.map_err(|e| class(&e))?;
     let answer = Answer::Status { code: response.status().as_u16(), retry_after: retry_after(response.headers()) };
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| class(&e))? {
-        body.extend_from_slice(chunk.get(..BODY_MAX - body.len()).unwrap_or(&chunk));
-        if body.len() >= BODY_MAX {
+        body.extend_from_slice(chunk.get(..max - body.len()).unwrap_or(&chunk));
+        if body.len() >= max {
             break;
         }
     }

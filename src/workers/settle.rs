@@ -1,22 +1,23 @@
-//! Writes down what came of deliveries. Those that touch no record are settled together; one of the format
-//! `opencrvs-event-registration` is settled in a transaction of its own, record first, then the fence.
+//! Writes down what came of deliveries. Those that touch no record are settled together; one whose answer says something of
+//! its record is settled in a transaction of its own, record first, then the fence.
 
 use std::time::Duration;
 
+use super::answer::Said;
 use super::{Context, Destination};
 use crate::metrics;
 use crate::outbox::breaker::{self, Change, Pulse};
 use crate::outbox::complete::{self, Outcome, Settlement};
 use crate::outbox::destination;
 use crate::outbox::retry::GONE;
-use crate::records::commands::{Answer, CommandError, Standing, receive_answer};
+use crate::records::commands::{CommandError, Standing, receive_answer, receive_opinion};
 
 /// A delivery that ended, and what the peer said about the record, if its format lets it say something.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub settlement: Settlement,
     pub action_id: uuid::Uuid,
-    pub answer: Option<Answer>,
+    pub said: Option<Said>,
     /// What the exchange says of the destination's health; `None` if there was none.
     pub healthy: Option<bool>,
     /// Whether it was the probe of a circuit that is not closed.
@@ -25,7 +26,7 @@ pub(super) struct Ended {
 
 impl Ended {
     pub(super) fn without_exchange(settlement: Settlement, action_id: uuid::Uuid, probe: bool) -> Self {
-        Self { settlement, action_id, answer: None, healthy: None, probe }
+        Self { settlement, action_id, said: None, healthy: None, probe }
     }
 
     /// Not sent: no token, no database, no source.
@@ -48,7 +49,7 @@ pub(super) async fn settle(context: &Context, destination: &Destination, ended: 
         pulse.note(e.healthy, e.probe);
     }
     let gone = ended.iter().any(|e| e.settlement.status == Some(GONE) && is_released(&e.settlement));
-    let (with_answer, plain): (Vec<Ended>, Vec<Ended>) = ended.into_iter().partition(|e| e.answer.is_some());
+    let (with_answer, plain): (Vec<Ended>, Vec<Ended>) = ended.into_iter().partition(|e| e.said.is_some());
     if gone {
         // Before its message is put back: nobody is to send it again.
         pause(context, destination).await;
@@ -165,10 +166,17 @@ async fn settle_plain(
 
 async fn settle_answer(context: &Context, destination: &Destination, ended: &Ended) -> Result<(), CommandError> {
     let mut tx = context.db.begin_with(BEGIN_IMPATIENTLY).await?;
-    let answer = ended.answer.clone().unwrap_or(Answer::Nothing);
-    let name = &destination.definition.name;
-    let standing = receive_answer(&mut tx, ended.action_id, name, answer, context.settings.callback_deadline).await?;
     let mut settlement = ended.settlement.clone();
+    let standing = match &ended.said {
+        Some(Said::Registration(answer)) => {
+            let (name, deadline) = (&destination.definition.name, context.settings.callback_deadline);
+            receive_answer(&mut tx, ended.action_id, name, answer.clone(), deadline).await?
+        }
+        Some(Said::Action(opinion)) => {
+            receive_opinion(&mut tx, ended.action_id, &destination.definition.name, opinion.clone()).await?
+        }
+        None => Standing::Open,
+    };
     match standing {
         Standing::Open => {}
         Standing::Decided | Standing::Awaited => settlement.outcome = Outcome::Delivered,

@@ -92,12 +92,14 @@ fn without_needless_body(operation: &mut Value) {
     }
 }
 
-/// A problem that is the only one of its status is the same everywhere.
+/// A problem that is the only one of its status is the same everywhere, unless an operation has other words for it too.
 fn share_problems(operation: &mut Value, shared: &mut Map<String, Value>) {
     let responses = operation.get_mut("responses").and_then(Value::as_object_mut);
     for response in responses.into_iter().flat_map(Map::values_mut) {
         let examples = response.pointer("/content/application~1problem+json/examples").and_then(Value::as_object);
-        let Some(slug) = examples.filter(|e| e.len() == 1).and_then(|e| e.keys().next()) else {
+        let is_told_once = response["content"].as_object().is_some_and(|content| content.len() == 1);
+        let Some(slug) = examples.filter(|_| is_told_once).filter(|e| e.len() == 1).and_then(|e| e.keys().next())
+        else {
             continue;
         };
         let name = camel(slug);

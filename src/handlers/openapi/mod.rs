@@ -14,6 +14,7 @@ mod examples;
 pub(super) mod exchange;
 pub(super) mod finding;
 mod finish;
+mod peers;
 pub(super) mod problems;
 pub(super) mod reader;
 pub(super) mod shapes;
@@ -29,6 +30,7 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
+use self::peers::{GraphQlErrors, TrpcErrors};
 use self::problems::{OpenProblems, ProblemBody};
 use self::shapes::{BatchItem, Event};
 use super::changes::Answer as Changes;
@@ -81,6 +83,8 @@ impl utoipa::PartialSchema for Declaration {
         Declaration,
         Event,
         exchange::ErrorCode,
+        GraphQlErrors,
+        TrpcErrors,
     )),
     modifiers(&Shared),
 )]

@@ -88,11 +88,50 @@ sets! {
     CorrectProblems = [CALLER, BODY, KEY, DECLARATION, ACT];
     /// Of an action that brings no declaration.
     ActProblems = [CALLER, BODY, KEY, ACT];
+    /// Of a verdict by GraphQL.
+    GraphQlKinds = [CALLER, BODY, ACT, [Kind::InProgress, Kind::InvalidDeclaration]];
+    /// Of a verdict by tRPC.
+    TrpcKinds = [CALLER, BODY, ACT, [Kind::InProgress, Kind::InvalidDeclaration, Kind::MethodNotAllowed]];
+    /// Of reading by tRPC.
+    TrpcReadKinds = [CALLER, [Kind::NotFound, Kind::MethodNotAllowed]];
     /// Of the country's verdict.
     VerdictProblems = [
         CALLER, BODY, ACT,
         [Kind::InProgress, Kind::InvalidDeclaration],
     ];
+}
+
+/// The same problems, also in the words of a protocol that has its own.
+macro_rules! told_as {
+    ($($(#[$doc:meta])* $name:ident = $kinds:ident in $schema:literal;)+) => {$(
+        $(#[$doc])*
+        pub(in crate::handlers) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                in_words($kinds::responses(), $schema)
+            }
+        }
+    )+};
+}
+
+told_as! {
+    /// By GraphQL.
+    GraphQlProblems = GraphQlKinds in "GraphQlErrors";
+    /// By tRPC, of a verdict.
+    TrpcProblems = TrpcKinds in "TrpcErrors";
+    /// By tRPC, of reading.
+    TrpcReadProblems = TrpcReadKinds in "TrpcErrors";
+}
+
+fn in_words(mut responses: BTreeMap<String, RefOr<Response>>, schema: &str) -> BTreeMap<String, RefOr<Response>> {
+    for response in responses.values_mut() {
+        if let RefOr::T(response) = response {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
+            response.content.insert("application/json".to_owned(), content.into());
+        }
+    }
+    responses
 }
 
 /// What an action on a record may answer.

@@ -110,7 +110,7 @@ impl Flow {
     }
 }
 
-fn step_of(kind: ActionKind) -> Step {
+pub(super) fn step_of(kind: ActionKind) -> Step {
     match kind {
         ActionKind::Notify => Step::Notify,
         ActionKind::Declare => Step::Declare,
@@ -212,6 +212,7 @@ fn new_action<'a>(act: &'a Act, by: &'a Initiator, row: &Row, (step, id): (Step,
         record_status: row.status,
         registration_number: None,
         identifiers: None,
+        annotation: None,
         reason: act.reason.as_deref(),
         comment: act.comment.as_deref(),
         created_by: &by.id,

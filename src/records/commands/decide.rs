@@ -11,17 +11,15 @@ use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::amend::{Amendment, Given, amend};
 use super::{CommandError, Outcome, reply};
 use crate::outbox::{Queued, complete, enqueue};
 use crate::records::changes;
 use crate::records::duplicates::{self, Resolution};
 use crate::records::effects::{self, EVENT_REGISTRATION, Origin};
-use crate::records::fhir::{Declaration, DeclarationError, Form, Stamp};
 use crate::records::model::{Status, Step, transition};
 use crate::records::store::action::{self, NewAction, Requested};
-use crate::records::store::attachment;
 use crate::records::store::record::{self, Row};
-use crate::records::store::version::{self, NewVersion};
 use crate::transactions::{self, Claim, Claimed, Fingerprint, Saved};
 
 /// What the country says.
@@ -33,6 +31,8 @@ pub enum Verdict {
         registration_number: String,
         /// Identifiers to add to the child (type code, value).
         identifiers: Vec<(String, String)>,
+        /// What it adds to the declaration.
+        amendment: Amendment,
         /// Free text.
         comment: Option<String>,
     },
@@ -172,10 +172,17 @@ async fn apply(
         }
         Verdict::Rejected { reason, comment } => (Step::Refuse, None, Some(reason.as_str()), comment),
     };
+    let (identifiers, annotation) = match &decision.verdict {
+        Verdict::Accepted { identifiers, amendment, .. } => (kept(identifiers)?, amendment.annotation.as_deref()),
+        Verdict::Rejected { .. } => (None, None),
+    };
     row.status = transition(row.status, None, step)?;
     row.awaiting_action_id = None;
     row.registration_number = number.map(str::to_owned);
-    let identifiers = add_identifiers(conn, decision, row).await?;
+    if let Verdict::Accepted { identifiers, amendment, .. } = &decision.verdict {
+        let fields = amendment.declaration.as_deref();
+        amend(conn, row, &Given { by: &decision.by, registration_number: number, identifiers, fields }).await?;
+    }
     let (kind, status) = step.appends();
     let verdict = NewAction {
         id: action_id,
@@ -188,6 +195,7 @@ async fn apply(
         record_status: row.status,
         registration_number: number,
         identifiers: identifiers.as_deref(),
+        annotation,
         reason,
         comment: comment.as_deref(),
         created_by: &decision.by,
@@ -199,42 +207,13 @@ async fn apply(
     Ok(step)
 }
 
-/// Confirmed identifiers make a new version of a FHIR declaration, and are kept with the verdict in any case:
-/// a declaration without a child to give them to is no reason to refuse a registration.
-async fn add_identifiers(
-    conn: &mut PgConnection,
-    decision: &Decision,
-    row: &mut Row,
-) -> Result<Option<String>, CommandError> {
-    let Verdict::Accepted { registration_number, identifiers, .. } = &decision.verdict else {
-        return Ok(None);
-    };
+/// Identifiers are kept with the verdict, whether or not the declaration has a child to give them to.
+fn kept(identifiers: &[(String, String)]) -> Result<Option<String>, CommandError> {
     if identifiers.is_empty() {
         return Ok(None);
     }
     let kept: Vec<_> = identifiers.iter().map(|(kind, value)| json!({ "type": kind, "value": value })).collect();
-    let kept = Some(serde_json::to_string(&kept)?);
-    let Some(text) = version::declaration(conn, row.id, row.version).await? else {
-        return Ok(kept);
-    };
-    let declaration = Declaration::parse(&text)?;
-    let stamp = Stamp {
-        record_id: row.id,
-        event: &row.event,
-        tracking_id: &row.tracking_id,
-        status: row.status.reg_status(),
-        registration_number: Some(registration_number),
-        identifiers,
-    };
-    let stamped = match (declaration.form(), declaration.stamped(&stamp, &[])) {
-        (Form::Flat, _) | (Form::Bundle, Err(DeclarationError::NoChild)) => return Ok(kept),
-        (Form::Bundle, stamped) => stamped?,
-    };
-    row.version += 1;
-    let new = NewVersion { record_id: row.id, version: row.version, declaration: &stamped, created_by: &decision.by };
-    version::insert(conn, &[new]).await?;
-    attachment::carry(conn, row.id, row.version - 1, row.version).await?;
-    Ok(kept)
+    Ok(Some(serde_json::to_string(&kept)?))
 }
 
 /// Two records confirmed with one number at the same moment: the unique index lets one through.

@@ -2,7 +2,9 @@
 //! rolls back: on an error the caller must roll back, and then nothing happened.
 
 mod act;
+mod amend;
 mod decide;
+mod judge;
 mod redeliver;
 mod reply;
 mod submit;
@@ -10,11 +12,13 @@ mod submit;
 use std::borrow::Cow;
 
 pub use act::{Access, Act, act};
+pub use amend::Amendment;
 pub use decide::{
     Answer, Decision, NUMBER_MAX, REASON_MAX, Standing, Verdict, decide, is_reason, is_registration_number,
     receive_answer,
 };
-pub use redeliver::{overdue, redeliver};
+pub use judge::{Judgement, Opinion, judge, receive_opinion};
+pub use redeliver::{count_overdue, overdue, redeliver};
 pub use reply::{DeliveryView, RecordView, TransactionView};
 pub use submit::{Submission, submit};
 

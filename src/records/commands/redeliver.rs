@@ -29,6 +29,11 @@ pub async fn overdue(conn: &mut PgConnection, limit: i64) -> Result<Vec<Uuid>, C
     Ok(action::overdue(conn, limit).await?)
 }
 
+/// How many registrations the country was to decide by now, or was asked for again: at least so many.
+pub async fn count_overdue(conn: &mut PgConnection) -> Result<i64, CommandError> {
+    Ok(action::count_overdue(conn).await?)
+}
+
 /// Sends an overdue registration again, in the caller's transaction; false if it is not overdue any more.
 pub async fn redeliver(conn: &mut PgConnection, action_id: Uuid) -> Result<bool, CommandError> {
     let Some(request) = action::requested(conn, action_id).await? else {

@@ -336,6 +336,7 @@ async fn append_actions(conn: &mut PgConnection, drafts: &[Draft<'_>]) -> Result
                 record_status: model::first(*step)?,
                 registration_number: None,
                 identifiers: None,
+                annotation: None,
                 reason: None,
                 comment: d.submission.comment.as_deref(),
                 created_by: &d.submission.initiator.id,

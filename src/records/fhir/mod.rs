@@ -181,6 +181,18 @@ impl<'t> Declaration<'t> {
         Ok(edits.apply(self.text))
     }
 
+    /// The text of a flat declaration with the fields of an amendment in it, fields that are objects merged in turn, and
+    /// nothing else changed. `None` for a bundle, which has no fields, and for an amendment that is no object.
+    pub fn amended(&self, amendment: &str) -> Option<String> {
+        if self.bundle.is_some() {
+            return None;
+        }
+        let (into, from) = (Piece::of(self.text)?.object()?, Piece::of(amendment)?.object()?);
+        let mut edits = Edits::default();
+        edits.merge(&into, &from);
+        Some(edits.apply(self.text))
+    }
+
     fn detach(&self, urls: &[String], edits: &mut Edits) -> Result<(), DeclarationError> {
         let (attachments, urls_given) = (self.attached.inline.len(), urls.len());
         if attachments != urls_given {

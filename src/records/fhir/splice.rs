@@ -188,6 +188,28 @@ impl Edits {
         }
     }
 
+    /// Puts the members of another object into one: what both have as an object likewise, anything else as it is there.
+    pub(super) fn merge(&mut self, into: &Object<'_>, from: &Object<'_>) {
+        let mut missing = Vec::new();
+        for member in &from.members {
+            match into.get(&member.name) {
+                Some(piece) => match (piece.object(), member.value.object()) {
+                    (Some(into), Some(from)) => self.merge(&into, &from),
+                    _ => self.replace(piece.at..piece.end(), member.value.text.to_owned()),
+                },
+                None => missing.push(format!("{}:{}", Value::from(&*member.name), member.value.text)),
+            }
+        }
+        if missing.is_empty() {
+            return;
+        }
+        let (at, comma) = match into.members.last() {
+            Some(last) => (last.value.end(), ","),
+            None => (into.whole.at + 1, ""),
+        };
+        self.replace(at..at, format!("{comma}{}", missing.join(",")));
+    }
+
     /// The text with all of this in it.
     pub(super) fn apply(mut self, text: &str) -> String {
         // Insertions at one place keep the order they were made in, and come before what stands there.
@@ -296,6 +318,23 @@ mod tests {
         };
         assert_eq!(append("{\"a\":[ ]}"), "{\"a\":[1,null ]}");
         assert_eq!(append("{\"a\":[ 0 ]}"), "{\"a\":[ 0,1,null ]}");
+    }
+
+    #[test]
+    fn an_object_is_merged_member_by_member_and_nothing_else_changes() {
+        let merged = |into: &str, from: &str| {
+            let mut edits = Edits::default();
+            edits.merge(&object(into), &object(from));
+            edits.apply(into)
+        };
+        assert_eq!(merged("{ }", r#"{"a":1,"b":{}}"#), r#"{"a":1,"b":{} }"#);
+        assert_eq!(merged(r#"{"a" : 1.50, "b":"é"}"#, r#"{"b":null}"#), r#"{"a" : 1.50, "b":null}"#);
+        assert_eq!(
+            merged(r#"{"n":{"x":1,"y":[1]} , "z":0}"#, r#"{"n":{"y":[2],"w":{"q":1}},"z":{"a":1},"new":"\u0061"}"#),
+            r#"{"n":{"x":1,"y":[2],"w":{"q":1}} , "z":{"a":1},"new":"\u0061"}"#
+        );
+        assert_eq!(merged(r#"{"a":{"b":{}}}"#, r#"{"a":{"b":{"c":1},"d":2}}"#), r#"{"a":{"b":{"c":1},"d":2}}"#);
+        assert_eq!(merged(r#"{"a":1}"#, "{}"), r#"{"a":1}"#);
     }
 
     #[test]

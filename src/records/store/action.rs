@@ -1,5 +1,6 @@
 //! The table `record_action`.
 
+use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -20,6 +21,8 @@ pub(crate) struct NewAction<'a> {
     pub registration_number: Option<&'a str>,
     /// JSON text.
     pub identifiers: Option<&'a str>,
+    /// JSON text.
+    pub annotation: Option<&'a str>,
     pub reason: Option<&'a str>,
     pub comment: Option<&'a str>,
     pub created_by: &'a str,
@@ -38,6 +41,7 @@ pub(crate) async fn append(conn: &mut PgConnection, actions: &[NewAction<'_>]) -
     let record_statuses: Vec<Status> = actions.iter().map(|a| a.record_status).collect();
     let numbers: Vec<Option<&str>> = actions.iter().map(|a| a.registration_number).collect();
     let identifiers: Vec<Option<&str>> = actions.iter().map(|a| a.identifiers).collect();
+    let annotations: Vec<Option<&str>> = actions.iter().map(|a| a.annotation).collect();
     let reasons: Vec<Option<&str>> = actions.iter().map(|a| a.reason).collect();
     let comments: Vec<Option<&str>> = actions.iter().map(|a| a.comment).collect();
     let creators: Vec<&str> = actions.iter().map(|a| a.created_by).collect();
@@ -45,13 +49,13 @@ pub(crate) async fn append(conn: &mut PgConnection, actions: &[NewAction<'_>]) -
     sqlx::query!(
         r#"
         insert into record_action (id, record_id, transaction_id, action, status, requested_action_id, version, record_status,
-                                   registration_number, identifiers, reason, comment, created_by, scopes)
+                                   registration_number, identifiers, annotation, reason, comment, created_by, scopes)
         select a.id, a.record_id, a.transaction_id, a.action, a.status, a.requested_action_id, a.version, a.record_status,
-               a.registration_number, a.identifiers::json, a.reason, a.comment, a.created_by, string_to_array(a.scopes, ' ')
+               a.registration_number, a.identifiers::json, a.annotation::json, a.reason, a.comment, a.created_by, string_to_array(a.scopes, ' ')
         from unnest($1::uuid[], $2::uuid[], $3::text[], $4::record_action_kind[], $5::record_action_status[], $6::uuid[], $7::int[],
-                    $8::record_status[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[])
+                    $8::record_status[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[])
              with ordinality as a (id, record_id, transaction_id, action, status, requested_action_id, version, record_status,
-                                   registration_number, identifiers, reason, comment, created_by, scopes, ordinal)
+                                   registration_number, identifiers, annotation, reason, comment, created_by, scopes, ordinal)
         order by a.ordinal
         "#,
         &ids,
@@ -64,6 +68,7 @@ pub(crate) async fn append(conn: &mut PgConnection, actions: &[NewAction<'_>]) -
         &record_statuses as &[Status],
         &numbers as &[Option<&str>],
         &identifiers as &[Option<&str>],
+        &annotations as &[Option<&str>],
         &reasons as &[Option<&str>],
         &comments as &[Option<&str>],
         &creators as &[&str],
@@ -94,6 +99,56 @@ pub(crate) async fn requested(conn: &mut PgConnection, id: Uuid) -> sqlx::Result
     )
     .fetch_optional(conn)
     .await
+}
+
+/// An action that the country is told of and that does not wait for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub id: Uuid,
+    pub record_id: Uuid,
+    pub transaction_id: String,
+    pub action: ActionKind,
+    pub created_by: String,
+    pub scopes: Vec<String>,
+    /// What the country has said of it.
+    pub verdict: Option<ActionStatus>,
+    /// Whether another transaction has acted on the record since.
+    pub superseded: bool,
+}
+
+/// Reads an action that does not wait for the country, under the record's lock.
+pub(crate) async fn told(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Option<Told>> {
+    sqlx::query_as!(
+        Told,
+        r#"
+        select a.id, a.record_id, a.transaction_id, a.action as "action: ActionKind", a.created_by, a.scopes,
+               (select v.status from record_action v
+                where v.requested_action_id = a.id and v.status in ('accepted', 'rejected')) as "verdict: ActionStatus",
+               exists (select from record_action later
+                       where later.record_id = a.record_id and later.ordinal > a.ordinal
+                         and later.transaction_id <> a.transaction_id) as "superseded!"
+        from record_action a
+        where a.id = $1 and a.status = 'accepted' and a.requested_action_id is null
+        "#,
+        id
+    )
+    .fetch_optional(conn)
+    .await
+}
+
+/// The actions of the same transaction that came after this one and do not wait for the country.
+pub(crate) async fn told_after(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Vec<(Uuid, ActionKind)>> {
+    let later = sqlx::query!(
+        r#"
+        select b.id, b.action as "action: ActionKind"
+        from record_action a
+        join record_action b on b.record_id = a.record_id and b.transaction_id = a.transaction_id and b.ordinal > a.ordinal
+        where a.id = $1 and b.status = 'accepted' and b.requested_action_id is null
+        order by b.ordinal
+        "#,
+        id
+    );
+    Ok(later.fetch_all(conn).await?.into_iter().map(|a| (a.id, a.action)).collect())
 }
 
 /// Who began a record, and the scopes that they had then.
@@ -145,6 +200,21 @@ pub(crate) async fn overdue(conn: &mut PgConnection, limit: i64) -> sqlx::Result
     .await
 }
 
+/// How many promised callbacks did not come in time, or had to be asked for again and are awaited still; looks at the
+/// 10,000 that are due first.
+pub(crate) async fn count_overdue(conn: &mut PgConnection) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"
+        select count(*) as "overdue!"
+        from (select callback_due_at, redeliveries from record_action
+              where callback_due_at is not null order by callback_due_at limit 10000) awaited
+        where callback_due_at <= now() or redeliveries > 0
+        "#
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// Whether a promised callback is overdue; read again under the record's lock.
 pub(crate) async fn is_overdue(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<bool> {
     sqlx::query_scalar!(
@@ -186,6 +256,64 @@ pub(crate) async fn of_record(conn: &mut PgConnection, record_id: Uuid) -> sqlx:
     )
     .fetch_all(conn)
     .await
+}
+
+/// An action as an event document shows it.
+#[derive(Debug)]
+pub(crate) struct Documented {
+    pub id: Uuid,
+    pub transaction_id: String,
+    pub action: ActionKind,
+    pub status: ActionStatus,
+    pub requested_action_id: Option<Uuid>,
+    pub registration_number: Option<String>,
+    /// There if this action changed it.
+    pub declaration: Option<Box<RawValue>>,
+    pub annotation: Option<Box<RawValue>>,
+    pub reason: Option<String>,
+    pub created_by: String,
+    pub scopes: Vec<String>,
+    pub created_at: OffsetDateTime,
+}
+
+/// The actions of a record in order, up to one of them if it is given.
+pub(crate) async fn documented(
+    conn: &mut PgConnection,
+    record_id: Uuid,
+    until: Option<Uuid>,
+) -> sqlx::Result<Vec<Documented>> {
+    let rows = sqlx::query!(
+        r#"
+        select a.id, a.transaction_id, a.action as "action: ActionKind", a.status as "status: ActionStatus", a.requested_action_id,
+               a.registration_number, a.annotation::text, a.reason, a.created_by, a.scopes, a.created_at,
+               case when lag(a.version) over (order by a.ordinal) is distinct from a.version then v.declaration::text end as declaration
+        from record_action a
+        left join record_version v on v.record_id = a.record_id and v.version = a.version
+        where a.record_id = $1 and a.ordinal <= coalesce((select ordinal from record_action where id = $2), 9223372036854775807)
+        order by a.ordinal
+        "#,
+        record_id,
+        until
+    );
+    let raw =
+        |text: Option<String>| text.map(RawValue::from_string).transpose().map_err(|e| sqlx::Error::Decode(e.into()));
+    let read = rows.fetch_all(conn).await?.into_iter().map(|a| {
+        Ok(Documented {
+            id: a.id,
+            transaction_id: a.transaction_id,
+            action: a.action,
+            status: a.status,
+            requested_action_id: a.requested_action_id,
+            registration_number: a.registration_number,
+            declaration: raw(a.declaration)?,
+            annotation: raw(a.annotation)?,
+            reason: a.reason,
+            created_by: a.created_by,
+            scopes: a.scopes,
+            created_at: a.created_at,
+        })
+    });
+    read.collect()
 }
 
 /// What a message is rendered from: facts that never change, so that every attempt has the same bytes.

@@ -9,6 +9,7 @@
 //! | `opencrvs-audit` | `POST {url}/audit/events` | the action, the message's id, the record's ids |
 //! | `opencrvs-notification` | `POST {url}/{event}/{kind}` | the record |
 //! | `opencrvs-event-registration` | `POST {url}/event-registration` | the record |
+//! | `opencrvs-trigger` | `POST {url}/trigger/events/{event}/actions/{ACTION}` | the event document, as of the action |
 //!
 //! The record is the declaration's FHIR bundle, stamped with its ids and status; of a flat declaration, which has no
 //! bundle, it is what a `CloudEvent` has as its data.
@@ -32,6 +33,9 @@ pub enum PayloadError {
     /// The stored declaration is not readable any more.
     #[error("the stored declaration cannot be stamped")]
     Declaration(#[from] DeclarationError),
+    /// The event's document is not there.
+    #[error("there is no event document")]
+    NoDocument,
     /// It is not JSON.
     #[error("the payload cannot be written as JSON")]
     Json(#[from] serde_json::Error),
@@ -60,7 +64,7 @@ impl Payload {
 pub fn carries_declaration(format: Format, effects: &[Effect]) -> bool {
     match format {
         Format::Cloudevents => effects.iter().any(|effect| !matches!(effect, Effect::Audit | Effect::Metrics)),
-        Format::OpencrvsAudit => false,
+        Format::OpencrvsAudit | Format::OpencrvsTrigger => false, // the latter's document has it
         Format::OpencrvsSearch
         | Format::OpencrvsMetrics
         | Format::OpencrvsNotification
@@ -86,14 +90,25 @@ impl Subject<'_> {
     }
 }
 
+/// What is read for a message beside its action.
+#[derive(Clone, Debug, Default)]
+pub enum Content {
+    /// The format has none.
+    #[default]
+    Nothing,
+    /// The declaration of the action's version.
+    Declaration(String),
+    /// The event's document as of the action.
+    Document(String),
+}
+
 /// Renders a message.
-pub fn render(
-    format: Format,
-    message: &Claimed,
-    source: &Source,
-    declaration: Option<String>,
-) -> Result<Payload, PayloadError> {
-    let declaration = declaration.map(|text| stamp(&text, source)).transpose()?;
+pub fn render(format: Format, message: &Claimed, source: &Source, content: Content) -> Result<Payload, PayloadError> {
+    let (declaration, document) = match content {
+        Content::Nothing => (None, None),
+        Content::Declaration(text) => (Some(stamp(&text, source)?), None),
+        Content::Document(text) => (None, Some(text)),
+    };
     let subject = Subject { message, source, declaration };
     match format {
         Format::Cloudevents => cloudevents::render(&subject),
@@ -102,6 +117,7 @@ pub fn render(
         Format::OpencrvsAudit => opencrvs::audit(&subject),
         Format::OpencrvsNotification => opencrvs::notification(&subject),
         Format::OpencrvsEventRegistration => opencrvs::event_registration(&subject),
+        Format::OpencrvsTrigger => document.map(|text| opencrvs::trigger(source, text)).ok_or(PayloadError::NoDocument),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What OpenCRVS's services take of its workflow service: the requests of pull request 7559.
+//! What OpenCRVS's services take of its workflow service: the requests of pull request 7559; and of its events service: the
+//! triggers of 1.9.
 //!
 //! Its workflow names a transaction by the action and the client's id, `register_draft-0001`: ours, without the
 //! consequence before it. Search gets that; metrics and audit, which write several consequences of one transaction, get
@@ -10,6 +11,8 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::{Payload, PayloadError, Subject};
+use crate::records::event_document;
+use crate::records::queries::Source;
 
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 
@@ -86,4 +89,10 @@ pub(super) fn notification(subject: &Subject<'_>) -> Result<Payload, PayloadErro
 
 pub(super) fn event_registration(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
     Ok(Payload::json("/event-registration".to_owned(), subject.record()?.into_bytes()))
+}
+
+/// The body is the event's document, passed through.
+pub(super) fn trigger(source: &Source, document: String) -> Payload {
+    let path = format!("/trigger/events/{}/actions/{}", source.event, event_document::word(source.action));
+    Payload::json(path, document.into_bytes())
 }

@@ -68,6 +68,7 @@ fn request(url: &str) -> Request {
         own_headers: HeaderMap::new(),
         content_type: "application/json",
         body: b"{}".to_vec(),
+        answer_max: delivery::BODY_MAX,
     }
 }
 

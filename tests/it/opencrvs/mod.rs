@@ -1,3 +1,4 @@
-//! Unmodified country configs and clients of OpenCRVS work against it.
+//! Unmodified country configs and clients of OpenCRVS, as stand-ins that speak the same wire.
 
 mod notifications;
+mod triggers;

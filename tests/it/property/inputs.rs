@@ -5,7 +5,7 @@ use std::time::Duration;
 use crvs_outbox::outbox::Claimed;
 use crvs_outbox::outbox::complete::Outcome as Ending;
 use crvs_outbox::records::attachments::{Attachment, IMAGES_AND_PDF};
-use crvs_outbox::records::commands::{Answer, Initiator, Submission, Verdict};
+use crvs_outbox::records::commands::{Amendment, Answer, Initiator, Submission, Verdict};
 use crvs_outbox::records::fhir::{Declaration, Inline};
 use crvs_outbox::records::model::Step as Move;
 use serde_json::Value;
@@ -51,7 +51,12 @@ pub(super) fn record_of(reply: &str) -> Uuid {
 }
 
 pub(super) fn accepts(n: u8, number: u8) -> Verdict {
-    Verdict::Accepted { registration_number: format!("N-{n}-{number}"), identifiers: Vec::new(), comment: None }
+    Verdict::Accepted {
+        registration_number: format!("N-{n}-{number}"),
+        identifiers: Vec::new(),
+        amendment: Amendment::default(),
+        comment: None,
+    }
 }
 
 pub(super) fn rejects() -> Verdict {
@@ -82,6 +87,7 @@ pub(super) fn answer(how: How, message: &Claimed) -> Answer {
         How::Accepts(number) => Answer::Verdict(Verdict::Accepted {
             registration_number: format!("A-{}-{number}", message.record_id),
             identifiers: Vec::new(),
+            amendment: Amendment::default(),
             comment: None,
         }),
         How::Rejects => Answer::Verdict(rejects()),
