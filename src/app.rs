@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::auth::{
-    KeySource, Minter, PublishedKeys, Signer, SignerError, Trust, TrustError, Verifier, WebhookKey, WebhookKeyError,
-    WebhookPublicKey,
+    KeySource, Minter, PublicKeyError, PublishedKeys, Signer, SignerError, TokenPublicKey, Trust, TrustError, Verifier,
+    WebhookKey, WebhookKeyError, WebhookPublicKey,
 };
 use crate::config::Settings;
 use crate::db::{self, DbError};
@@ -38,6 +38,9 @@ pub enum AppError {
     /// The signing key cannot be used.
     #[error("the signing key cannot be used")]
     Signer(#[from] SignerError),
+    /// A public key of the tokens cannot be used.
+    #[error("the public keys of the tokens cannot be used")]
+    PublicKey(#[from] PublicKeyError),
     /// A key of the deliveries cannot be used.
     #[error("the webhook keys cannot be used")]
     WebhookKey(#[from] WebhookKeyError),
@@ -187,9 +190,11 @@ impl Parts {
     async fn build(settings: &Settings, halves: Halves) -> Result<Self, AppError> {
         let signer = Arc::new(Signer::load_or_generate(&settings.signing_key_file)?);
         let webhook_key = Arc::new(WebhookKey::load_or_generate(&settings.webhook_key_file)?);
-        let keys = Arc::new(published(settings, &signer, &webhook_key)?);
+        let listed = settings.public_keys.iter().map(|path| TokenPublicKey::from_file(path));
+        let listed = listed.collect::<Result<Vec<_>, _>>()?;
+        let keys = Arc::new(published(settings, &signer, &listed, &webhook_key)?);
         let minter = Arc::new(Minter::new(Arc::clone(&signer), settings.mint.clone())?);
-        let verifier = Arc::new(Verifier::new(trusts(settings, &signer))?);
+        let verifier = Arc::new(Verifier::new(trusts(settings, &signer, listed))?);
         let Pools { db, workers_db } = pools(settings, halves).await?;
         prepare(&db, settings).await?;
         let wakeup = Wakeup::default();
@@ -199,7 +204,7 @@ impl Parts {
             database_url: settings.database_url.clone(),
             worker: Uuid::now_v7(),
             settings: Arc::new(settings.workers.clone()),
-            minter,
+            minter: Arc::clone(&minter),
             webhook_key,
             wakeup: wakeup.clone(),
             store: settings.store.clone(),
@@ -208,7 +213,8 @@ impl Parts {
         let (pressure, waiting) = (Pressure::default(), Waiting::new(settings.waiting));
         let store = settings.store.clone();
         let coalescer = Coalescer::default();
-        let state = AppState { db, verifier, keys, settings: handlers, store, wakeup, pressure, waiting, coalescer };
+        let state =
+            AppState { db, verifier, minter, keys, settings: handlers, store, wakeup, pressure, waiting, coalescer };
         Ok(Self { state, context })
     }
 }
@@ -232,23 +238,30 @@ async fn pools(settings: &Settings, halves: Halves) -> Result<Pools, DbError> {
     Ok(Pools { db, workers_db: db::pool_pinned(url, workers).await? })
 }
 
-/// Users' issuers, and ourselves: country configs send our own tokens back.
-fn trusts(settings: &Settings, signer: &Arc<Signer>) -> Vec<Trust> {
-    let own = Trust {
+/// Users' issuers, and ourselves: country configs send our own tokens back, for as long as `record_days` after a rotation.
+fn trusts(settings: &Settings, signer: &Arc<Signer>, listed: Vec<TokenPublicKey>) -> Vec<Trust> {
+    let ours = |keys| Trust {
         issuer: settings.mint.issuer.clone(),
         audiences: vec![settings.mint.gateway_audience.clone()],
-        keys: KeySource::Own(Arc::clone(signer)),
+        keys,
     };
+    let own = [ours(KeySource::Own(Arc::clone(signer)))];
+    let listed = (!listed.is_empty()).then(|| ours(KeySource::Listed(listed)));
     let others = settings.trusted.iter().cloned();
     let others = others.map(|t| Trust { issuer: t.issuer, audiences: t.audiences, keys: t.keys.into() });
-    std::iter::once(own).chain(others).collect()
+    own.into_iter().chain(listed).chain(others).collect()
 }
 
-/// Our public keys, and those of the deliveries from before or after a rotation.
-fn published(settings: &Settings, signer: &Signer, key: &WebhookKey) -> Result<PublishedKeys, WebhookKeyError> {
+/// Our public keys, and those from before or after a rotation.
+fn published(
+    settings: &Settings,
+    signer: &Signer,
+    listed: &[TokenPublicKey],
+    key: &WebhookKey,
+) -> Result<PublishedKeys, WebhookKeyError> {
     let others = settings.webhook_public_keys.iter().map(|path| WebhookPublicKey::from_file(path));
     let others = others.collect::<Result<Vec<_>, _>>()?;
-    Ok(PublishedKeys::new(signer, std::iter::once(key.public()).chain(&others)))
+    Ok(PublishedKeys::new(signer, listed, std::iter::once(key.public()).chain(&others)))
 }
 
 async fn prepare(db: &PgPool, settings: &Settings) -> Result<(), AppError> {

@@ -16,6 +16,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use super::error::KeyError;
+use super::public_key::TokenPublicKey;
 use super::signer::Signer;
 
 /// The least length of an RSA modulus, in bytes (2048 bits, RFC 7518 section 3.3).
@@ -40,6 +41,8 @@ pub enum KeySource {
     WellKnownPem(Url),
     /// Our own key, for the tokens that we mint.
     Own(Arc<Signer>),
+    /// Public keys of ours that do not sign now: those of before and after a rotation.
+    Listed(Vec<TokenPublicKey>),
 }
 
 impl std::fmt::Debug for KeySource {
@@ -51,6 +54,7 @@ impl std::fmt::Debug for KeySource {
             Self::Jwks(_) => "Jwks(..)",
             Self::WellKnownPem(_) => "WellKnownPem(..)",
             Self::Own(_) => "Own(..)",
+            Self::Listed(_) => "Listed(..)",
         })
     }
 }
@@ -114,6 +118,12 @@ impl KeySet {
         }])
     }
 
+    /// Public keys of ours that do not sign now.
+    pub(super) fn listed(keys: &[TokenPublicKey]) -> Result<Self, KeyError> {
+        let usable = keys.iter().filter_map(|key| usable(Some(key.kid().to_owned()), key.decoding_key()?));
+        Self::of(usable.collect())
+    }
+
     fn of(keys: Vec<PublicKey>) -> Result<Self, KeyError> {
         if keys.is_empty() {
             return Err(KeyError::NoUsableKey);
@@ -174,9 +184,7 @@ fn key_of_entry(entry: serde_json::Value) -> Option<PublicKey> {
 /// Ties a key to its algorithm, when it is of a kind and strength that we accept.
 fn usable(kid: Option<String>, decoding: DecodingKey) -> Option<PublicKey> {
     let (algorithm, good) = match decoding.family() {
-        AlgorithmFamily::Rsa => {
-            (Algorithm::RS256, (MIN_RSA_BYTES..=MAX_RSA_BYTES).contains(&modulus_bytes(&decoding)?))
-        }
+        AlgorithmFamily::Rsa => (Algorithm::RS256, is_strong_rsa(&decoding)),
         AlgorithmFamily::Ec => {
             let point = decoding.try_get_as_bytes().ok()?;
             let parsed = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point);
@@ -189,6 +197,11 @@ fn usable(kid: Option<String>, decoding: DecodingKey) -> Option<PublicKey> {
         AlgorithmFamily::Hmac => return None,
     };
     good.then_some(PublicKey { kid, algorithm, decoding })
+}
+
+/// Whether a key is RSA, and of a length that we accept.
+pub(super) fn is_strong_rsa(key: &DecodingKey) -> bool {
+    modulus_bytes(key).is_some_and(|bytes| (MIN_RSA_BYTES..=MAX_RSA_BYTES).contains(&bytes))
 }
 
 /// The length of an RSA key's modulus, in bytes, without leading zeros.

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::exchange::{Exchange, Exchanged, Target};
 use super::scopes::{CONFIRM_REGISTRATION, REJECT_REGISTRATION};
 use super::share::{SharedTokens, Use};
 use super::signer::{Signer, SignerError};
@@ -158,6 +159,35 @@ impl Minter {
             action_id: Some(action_id),
             ..self.claims(now(), ttl, initiator_id, both, &scopes)
         })
+    }
+
+    /// The audience of this service.
+    pub fn gateway_audience(&self) -> &str {
+        &self.settings.gateway_audience
+    }
+
+    /// A token for one record in exchange for another token (RFC 8693), for this service alone. `None` when the other ends
+    /// before this one could be used.
+    pub fn for_exchange(&self, exchange: &Exchange) -> Result<Option<Exchanged>, SignerError> {
+        let now = now();
+        let left = exchange.until.map_or(u64::MAX, |until| until.saturating_sub(now));
+        let ttl = self.settings.record_ttl.as_secs().min(left);
+        if ttl == 0 {
+            return Ok(None);
+        }
+        let (record_id, event_id) = match exchange.target {
+            Target::Record(id) => (Some(id), None),
+            Target::Action { event_id, .. } => (None, Some(event_id)),
+        };
+        let audience = Audience::One(&self.settings.gateway_audience);
+        let token = self.signer.sign(&Claims {
+            act: Some(self.actor()),
+            record_id,
+            event_id,
+            action_id: exchange.action_id,
+            ..self.claims(now, ttl, &exchange.subject, audience, &exchange.scopes)
+        })?;
+        Ok(Some(Exchanged { token, expires_in: Duration::from_secs(ttl), scopes: exchange.scopes.clone() }))
     }
 
     /// A token as a login would give it, without an actor: for demonstrations and trials only.

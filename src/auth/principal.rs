@@ -21,6 +21,8 @@ pub struct Principal {
     pub scopes: Scopes,
     /// The one record that the token is bound to; `None` when it is bound to none.
     pub record: Option<RecordGrant>,
+    /// The claim `exp`: when the token ends, in whole seconds since 1970, rounded down.
+    pub expires_at: u64,
 }
 
 /// The record, and perhaps the one action on it, that a token is bound to.
@@ -55,6 +57,8 @@ pub(super) struct Claims {
     record_id: Option<Uuid>,
     event_id: Option<Uuid>,
     action_id: Option<Uuid>,
+    /// Checked elsewhere: here it may be anything.
+    exp: Option<serde_json::Value>,
 }
 
 impl Claims {
@@ -66,7 +70,8 @@ impl Claims {
         if !fits || id.chars().any(char::is_control) {
             return Err(AuthError::Malformed);
         }
-        Ok(Principal { id, issuer: issuer.to_owned(), scopes: self.scope.unwrap_or_default(), record })
+        let expires_at = self.exp.as_ref().map_or(0, whole_seconds);
+        Ok(Principal { id, issuer: issuer.to_owned(), scopes: self.scope.unwrap_or_default(), record, expires_at })
     }
 
     /// A binding that makes no sense must not turn into none: that would widen the token.
@@ -81,6 +86,16 @@ impl Claims {
             (None, None) => Ok(None),
         }
     }
+}
+
+/// A `NumericDate` (RFC 7519 section 2) may have a fraction, and may lie beyond any time that can be counted.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "`as` rounds towards zero and stays in range"
+)]
+fn whole_seconds(date: &serde_json::Value) -> u64 {
+    date.as_u64().unwrap_or_else(|| date.as_f64().map_or(0, |seconds| seconds as u64))
 }
 
 #[cfg(test)]
@@ -145,6 +160,13 @@ mod tests {
         }
         let text = json!({"sub": "u", "recordId": "no uuid"});
         assert!(serde_json::from_value::<Claims>(text).is_err());
+    }
+
+    #[test]
+    fn the_end_of_a_token_is_rounded_down_to_a_second() {
+        for (exp, expected) in [(json!(1000), 1000), (json!(1000.9), 1000), (json!(1e30), u64::MAX), (json!(-5), 0)] {
+            assert_eq!(principal(json!({"sub": "u", "exp": exp})).unwrap().expires_at, expected);
+        }
     }
 
     #[test]

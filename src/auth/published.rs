@@ -2,13 +2,16 @@
 
 use serde_json::{Value, json};
 
+use super::public_key::TokenPublicKey;
 use super::signer::Signer;
 use super::webhook::WebhookPublicKey;
 
-/// The key of the tokens and the keys of the deliveries, in the two forms in which they are published.
+/// The keys of the tokens and those of the deliveries, in the two forms in which they are published.
 ///
-/// A consumer of tokens picks the RSA key: by its `kid`, or by `alg` being `RS256`, which is what a token says. The
-/// others have `alg` `EdDSA` and check no token. An OpenCRVS consumer reads the PEM, which holds the RSA key only.
+/// A consumer of tokens picks an RSA key: by its `kid`, or by `alg` being `RS256`, which is what a token says. The
+/// others have `alg` `EdDSA` and check no token. An OpenCRVS consumer reads the PEM, which holds the RSA keys only. It
+/// takes the first block and passes over the others (what Node's `crypto.createPublicKey` does, and `jsonwebtoken` with
+/// it), so the first key is always the one that signs now.
 #[derive(Clone, Debug)]
 pub struct PublishedKeys {
     jwks: Value,
@@ -16,16 +19,28 @@ pub struct PublishedKeys {
 }
 
 impl PublishedKeys {
-    /// `webhook` is the key that signs now, then those that signed before or will sign next; a repeated one is
-    /// published once, so that a list may stay the same on both sides of a rotation.
-    pub fn new<'a>(signer: &Signer, webhook: impl IntoIterator<Item = &'a WebhookPublicKey>) -> Self {
-        let mut keys = vec![signer.jwk()];
+    /// `tokens` are the keys that signed tokens before or will sign them next. `webhook` is the key that signs deliveries
+    /// now, then those that did or will. A repeated one is published once, so that a list may stay the same on both sides
+    /// of a rotation.
+    pub fn new<'a>(
+        signer: &Signer,
+        tokens: &[TokenPublicKey],
+        webhook: impl IntoIterator<Item = &'a WebhookPublicKey>,
+    ) -> Self {
+        let mut all: Vec<&TokenPublicKey> = vec![signer.public()];
+        for key in tokens {
+            if !all.contains(&key) {
+                all.push(key);
+            }
+        }
+        let pem = all.iter().map(|key| key.pem()).collect();
+        let mut keys: Vec<Value> = all.iter().map(|key| key.jwk()).collect();
         for jwk in webhook.into_iter().map(WebhookPublicKey::jwk) {
             if !keys.contains(&jwk) {
                 keys.push(jwk);
             }
         }
-        Self { jwks: json!({ "keys": keys }), pem: signer.public_pem().to_owned() }
+        Self { jwks: json!({ "keys": keys }), pem }
     }
 
     /// All of them, as a JSON Web Key Set (RFC 7517 section 5).
@@ -33,7 +48,7 @@ impl PublishedKeys {
         &self.jwks
     }
 
-    /// The key of the tokens, as a PEM block `PUBLIC KEY`.
+    /// The keys of the tokens, as PEM blocks `PUBLIC KEY`: first the one that signs now.
     pub fn pem(&self) -> &str {
         &self.pem
     }
@@ -45,8 +60,8 @@ mod tests {
     use jsonwebtoken::{Algorithm, EncodingKey, Header};
 
     use super::super::error::AuthError;
-    use super::super::testing::{self, Directory, claims, refused, signer, verifier};
-    use super::super::{KeySource, WebhookKey};
+    use super::super::testing::{self, AUDIENCE, Directory, ISSUER, claims, refused, signer, verifier};
+    use super::super::{KeySource, Trust, Verifier, WebhookKey};
     use super::*;
 
     fn webhook_keys() -> [(WebhookKey, EncodingKey); 2] {
@@ -61,13 +76,27 @@ mod tests {
     #[test]
     fn each_key_is_published_once_and_the_key_of_the_tokens_first() {
         let [(a, _), (b, _)] = webhook_keys();
-        let published = PublishedKeys::new(&signer(), [a.public(), b.public(), a.public()]);
+        let next = testing::other_signer();
+        let listed = [next.public().clone(), signer().public().clone(), next.public().clone()];
+        let published = PublishedKeys::new(&signer(), &listed, [a.public(), b.public(), a.public()]);
         let set: JwkSet = serde_json::from_value(published.jwks().clone()).unwrap();
         let kids: Vec<_> = set.keys.iter().map(|key| key.common.key_id.as_deref().unwrap()).collect();
-        assert_eq!(kids, [signer().kid(), a.public().kid(), b.public().kid()]);
+        assert_eq!(kids, [signer().kid(), next.kid(), a.public().kid(), b.public().kid()]);
         let algorithms: Vec<_> = published.jwks()["keys"].as_array().unwrap().iter().map(|key| &key["alg"]).collect();
-        assert_eq!(algorithms, ["RS256", "EdDSA", "EdDSA"]);
-        assert_eq!(published.pem(), signer().public_pem());
+        assert_eq!(algorithms, ["RS256", "RS256", "EdDSA", "EdDSA"]);
+        assert_eq!(published.pem(), format!("{}{}", signer().public_pem(), next.public_pem()));
+    }
+
+    #[tokio::test]
+    async fn a_token_of_before_or_after_the_rotation_is_accepted_while_its_key_is_listed() {
+        let before = testing::other_signer();
+        let trust = |keys| Trust { issuer: ISSUER.to_owned(), audiences: vec![AUDIENCE.to_owned()], keys };
+        let own = || trust(KeySource::Own(signer()));
+        let listed = trust(KeySource::Listed(vec![signer().public().clone(), before.public().clone()]));
+        let (during, after) = (Verifier::new(vec![own(), listed]).unwrap(), Verifier::new(vec![own()]).unwrap());
+        let token = before.sign(&claims()).unwrap();
+        assert_eq!(during.verify(&token).await.unwrap().id, "user-1");
+        assert!(matches!(refused(after.verify(&token).await), AuthError::UnknownKey));
     }
 
     #[tokio::test]

@@ -11,12 +11,12 @@ use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
-use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, ThumbprintHash};
 use pem::{EncodeConfig, LineEnding, Pem};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::key_file;
+use super::public_key::TokenPublicKey;
 
 /// Why a key could not be loaded or made, or a token not be signed. No text holds a part of a key.
 #[derive(Debug, thiserror::Error)]
@@ -50,15 +50,12 @@ pub enum SignerError {
 /// An RSA key pair that signs tokens with RS256. `Debug` shows the key's id only.
 pub struct Signer {
     pair: RsaKeyPair,
-    kid: String,
-    modulus: String,
-    exponent: String,
-    public_pem: String,
+    public: TokenPublicKey,
 }
 
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Signer").field("kid", &self.kid).finish_non_exhaustive()
+        f.debug_struct("Signer").field("kid", &self.kid()).finish_non_exhaustive()
     }
 }
 
@@ -104,46 +101,36 @@ impl Signer {
     }
 
     fn of(pair: RsaKeyPair) -> Result<Self, SignerError> {
-        let unusable = || SignerError::Crypto(Unspecified);
         let key = DecodingKey::from_rsa_der(pair.public_key().as_ref());
-        let jwk = Jwk::from_decoding_key(&key, None).ok();
-        let jwk = jwk.ok_or_else(unusable)?;
-        let kid = jwk.thumbprint(ThumbprintHash::SHA256).ok();
-        let kid = kid.ok_or_else(unusable)?;
-        let AlgorithmParameters::RSA(numbers) = jwk.algorithm else {
-            return Err(unusable());
-        };
         let spki: PublicKeyX509Der<'_> = pair.public_key().as_der().map_err(SignerError::Crypto)?;
-        let public_pem = to_pem("PUBLIC KEY", spki.as_ref());
-        Ok(Self { pair, kid, modulus: numbers.n, exponent: numbers.e, public_pem })
+        let public = TokenPublicKey::of(&key, spki.as_ref()).ok_or(SignerError::Crypto(Unspecified))?;
+        Ok(Self { pair, public })
+    }
+
+    /// The public half.
+    pub fn public(&self) -> &TokenPublicKey {
+        &self.public
     }
 
     /// The key's id: its thumbprint (RFC 7638, SHA-256), so one key has one id everywhere.
     pub fn kid(&self) -> &str {
-        &self.kid
+        self.public.kid()
     }
 
     /// The public key as a JSON Web Key (RFC 7517 section 4, RFC 7518 section 6.3).
     pub fn jwk(&self) -> Value {
-        json!({
-            "kty": "RSA",
-            "use": "sig",
-            "alg": "RS256",
-            "kid": self.kid,
-            "n": self.modulus,
-            "e": self.exponent,
-        })
+        self.public.jwk()
     }
 
     /// The public key as a PEM block `PUBLIC KEY` (SPKI, RFC 5280 section 4.1).
     pub fn public_pem(&self) -> &str {
-        &self.public_pem
+        self.public.pem()
     }
 
     /// A compact JWS (RFC 7515) over the claims: RS256, with `kid`, `typ` being `JWT`.
     pub fn sign(&self, claims: &impl Serialize) -> Result<String, SignerError> {
         // Not jsonwebtoken's `encode`: it parses and checks the private key for every token.
-        let header = json!({"typ": "JWT", "alg": "RS256", "kid": self.kid});
+        let header = json!({"typ": "JWT", "alg": "RS256", "kid": self.kid()});
         let Ok(claims) = serde_json::to_vec(claims) else {
             return Err(SignerError::Claims);
         };
@@ -179,6 +166,7 @@ pub(super) fn to_pem(tag: &str, der: &[u8]) -> String {
 mod tests {
     use std::sync::Barrier;
 
+    use jsonwebtoken::jwk::Jwk;
     use jsonwebtoken::{Algorithm, Validation};
 
     use super::super::testing::{self, Directory};

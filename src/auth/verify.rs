@@ -107,6 +107,9 @@ impl Keys {
         let of_issuer = |source: KeyError| TrustError::Keys { issuer: issuer.to_owned(), source };
         let cached = match source {
             KeySource::Own(signer) => return Ok(Self::Fixed(Arc::new(KeySet::own(&signer)))),
+            KeySource::Listed(keys) => {
+                return Ok(Self::Fixed(Arc::new(KeySet::listed(&keys).map_err(of_issuer)?)));
+            }
             KeySource::Pem(text) => {
                 let keys = KeySet::from_pem(text.as_bytes()).map_err(of_issuer)?;
                 return Ok(Self::Fixed(Arc::new(keys)));

@@ -16,12 +16,14 @@ use crate::outbox::retry::Policy;
 use crate::workers;
 use crate::workers::delivery::may_configure;
 use crate::workers::egress::{self, Client, ClientSettings};
+use crate::workers::wanted::{self, Wanted};
 
 /// Adds everything that is wrong with it to `wrong`, and returns it only if nothing is.
 ///
 /// Reads the files and variables that it names. Blocks.
 pub(super) fn checked(
     entry: &DestinationEntry,
+    all: &[DestinationEntry],
     allow: &Arc<[IpNet]>,
     wrong: &mut Vec<String>,
 ) -> Option<workers::Destination> {
@@ -36,6 +38,9 @@ pub(super) fn checked(
     for text in subscription_faults(entry).into_iter().chain(number_faults(entry)) {
         say(text);
     }
+    if let Some(text) = entry.notification_settings_url.as_deref().and_then(url_fault) {
+        say(&format!("notification_settings_url: {text}"));
+    }
     let headers = headers(entry, &mut say);
     let secrets = secrets(entry, &mut say);
     let client = client(entry, allow, &mut say);
@@ -49,7 +54,26 @@ pub(super) fn checked(
         headers,
         secrets,
         ed25519: entry.sign_ed25519,
+        wanted: entry.notification_settings_url.as_ref().map(|url| {
+            let settings = wanted::Settings::new(url.clone(), audience_at(url, all));
+            Arc::new(Wanted::new(settings))
+        }),
     })
+}
+
+/// The audience that a country config has in OpenCRVS.
+const COUNTRY_CONFIG: &str = "opencrvs:countryconfig-user";
+
+/// The audience of a token for a country config's address: that of the destination there that gives verdicts, or none if
+/// that one gets no token. Never that of the notifications' own destination, to which the country config could show it.
+fn audience_at(url: &str, all: &[DestinationEntry]) -> Option<String> {
+    let origin = |text: &str| reqwest::Url::parse(text).ok().map(|url| url.origin());
+    let there = |d: &&DestinationEntry| d.effects.contains(&Effect::Validation) && origin(&d.url) == origin(url);
+    match all.iter().find(there) {
+        Some(DestinationEntry { auth: Auth::None, .. }) => None,
+        Some(country) => Some(country.audience.clone().unwrap_or_else(|| country.name.clone())),
+        None => Some(COUNTRY_CONFIG.to_owned()),
+    }
 }
 
 /// An error's text with its causes.
@@ -138,6 +162,7 @@ fn url_fault(url: &str) -> Option<&'static str> {
 
 fn subscription_faults(entry: &DestinationEntry) -> Vec<&'static str> {
     let validates = entry.effects.contains(&Effect::Validation);
+    let notifies = entry.format == Format::OpencrvsNotification && entry.effects == [Effect::Notification];
     let told = entry.effects.contains(&Effect::Trigger);
     let asked = |effect: &Effect| matches!(effect, Effect::Validation | Effect::Trigger);
     let may = match entry.format {
@@ -155,6 +180,10 @@ fn subscription_faults(entry: &DestinationEntry) -> Vec<&'static str> {
             may,
             "a country config is asked with format = \"opencrvs-event-registration\" and effects = [\"validation\"], or with \
              format = \"opencrvs-trigger\" and effects = [\"validation\", \"trigger\"]; nothing else goes there",
+        ),
+        (
+            entry.notification_settings_url.is_none() || notifies,
+            "notification_settings_url is for format = \"opencrvs-notification\" and effects = [\"notification\"]",
         ),
         (
             !(entry.effects.contains(&Effect::Webhook) && entry.auth == Auth::Token),
@@ -260,6 +289,28 @@ mod tests {
         assert!(!one("effects = [\"webhook\"]"));
         assert!(one("effects = [\"webhook\"]\nauth = \"none\""));
         assert!(!one("effects = [\"search\"]\naudience = \"opencrvs:gateway-user\""));
+    }
+
+    #[test]
+    fn only_notifications_are_asked_about_and_with_a_token_for_the_country_config() {
+        let settings = "notification_settings_url = \"http://cc:3040/record-notification\"";
+        let formatted = format!("format = \"opencrvs-notification\"\n{settings}");
+        assert!(faults(&format!("effects = [\"notification\"]\n{formatted}")).is_empty());
+        assert_eq!(faults(&format!("effects = [\"notification\"]\n{settings}")).len(), 1);
+        assert_eq!(faults(&format!("effects = [\"notification\", \"search\"]\n{formatted}")).len(), 1);
+        let elsewhere = formatted.replace("http://cc", "http://user:secret@cc");
+        assert_eq!(faults(&format!("effects = [\"notification\"]\n{elsewhere}")).len(), 1);
+
+        let audience = |url: &str, more: &str| {
+            let country = "name = \"country\"\neffects = [\"validation\"]\nformat = \"opencrvs-event-registration\"";
+            let text = format!("[[destinations]]\n{country}\nurl = \"{url}\"\n{more}");
+            let file = toml::from_str::<File>(&text).unwrap();
+            super::audience_at("http://cc:3040/record-notification", &file.destinations)
+        };
+        assert_eq!(audience("http://cc:3040", "").as_deref(), Some("country"));
+        assert_eq!(audience("http://cc:3040/x", "audience = \"c\"").as_deref(), Some("c"));
+        assert_eq!(audience("http://cc:3040", "auth = \"none\""), None);
+        assert_eq!(audience("http://cc", "audience = \"c\"").as_deref(), Some("opencrvs:countryconfig-user"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -12,6 +13,7 @@ use super::duplicates::Duplicates;
 use super::limits::{Cors, Limits};
 use super::opencrvs::OpenCrvs;
 use super::secret::SecretSource;
+use crate::auth::MintSettings;
 use crate::outbox::Effect;
 use crate::outbox::destination::{Auth, Format, OnDead};
 use crate::workers;
@@ -111,6 +113,8 @@ pub struct TrustedIssuer {
 pub struct Tokens {
     /// RSA private key, PKCS#8 PEM; made at the first start if it is not there.
     pub signing_key_file: PathBuf,
+    /// RSA keys in PEM, public or private, that are published and accepted too: the previous or the next signing key.
+    pub public_keys: Vec<PathBuf>,
     /// Ed25519 private key of signed deliveries, PKCS#8 PEM; `webhook-key.pem` beside the other if not given, and made
     /// at the first start if it is not there.
     pub webhook_key_file: Option<PathBuf>,
@@ -132,6 +136,7 @@ impl Default for Tokens {
     fn default() -> Self {
         Self {
             signing_key_file: PathBuf::from("signing-key.pem"),
+            public_keys: Vec::new(),
             webhook_key_file: None,
             webhook_public_keys: Vec::new(),
             issuer: "crvs-outbox".to_owned(),
@@ -139,6 +144,18 @@ impl Default for Tokens {
             gateway_audience: "opencrvs:gateway-user".to_owned(),
             delivery_seconds: 300,
             record_days: 30,
+        }
+    }
+}
+
+impl Tokens {
+    pub(super) fn mint(&self) -> MintSettings {
+        MintSettings {
+            issuer: self.issuer.clone(),
+            actor: self.actor.clone(),
+            gateway_audience: self.gateway_audience.clone(),
+            delivery_ttl: Duration::from_secs(self.delivery_seconds),
+            record_ttl: Duration::from_hours(24) * u32::try_from(self.record_days).unwrap_or(u32::MAX),
         }
     }
 }
@@ -298,6 +315,8 @@ pub struct DestinationEntry {
     pub identity_file: Option<PathBuf>,
     /// The proxy on the way to it.
     pub proxy: Option<String>,
+    /// Where a country config says which notifications it wants: its `/record-notification`.
+    pub notification_settings_url: Option<String>,
 }
 
 fn default_concurrency() -> u16 {

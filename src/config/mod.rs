@@ -66,12 +66,15 @@ impl File {
     pub fn settings(self, database_url: String) -> Result<Settings, ConfigError> {
         let mut wrong = Vec::new();
         let allow = networks(&self.egress.allow, &mut wrong);
-        let destinations =
-            self.destinations.iter().filter_map(|d| destination::checked(d, &allow, &mut wrong)).collect();
+        let destinations = self
+            .destinations
+            .iter()
+            .filter_map(|d| destination::checked(d, &self.destinations, &allow, &mut wrong))
+            .collect();
         let trusted = self.trusted_issuers.iter().filter_map(|t| trusted(t, &mut wrong)).collect();
         self.check(&mut wrong);
-        let store = self.attachments.open(&mut wrong);
         let handlers = self.handlers(&mut wrong);
+        let (store, mint) = (self.attachments.open(&mut wrong), self.tokens.mint());
         if !wrong.is_empty() {
             return Err(ConfigError::Invalid(wrong));
         }
@@ -111,13 +114,8 @@ impl File {
                 .unwrap_or_else(|| self.tokens.signing_key_file.with_file_name("webhook-key.pem")),
             webhook_public_keys: self.tokens.webhook_public_keys,
             signing_key_file: self.tokens.signing_key_file,
-            mint: MintSettings {
-                issuer: self.tokens.issuer,
-                actor: self.tokens.actor,
-                gateway_audience: self.tokens.gateway_audience,
-                delivery_ttl: Duration::from_secs(self.tokens.delivery_seconds),
-                record_ttl: Duration::from_hours(24) * u32::try_from(self.tokens.record_days).unwrap_or(u32::MAX),
-            },
+            public_keys: self.tokens.public_keys,
+            mint,
         })
     }
 
@@ -286,6 +284,8 @@ pub struct Settings {
     pub trusted: Vec<Trusted>,
     /// Where our private key is.
     pub signing_key_file: PathBuf,
+    /// Further keys whose public halves are published with it, and accepted.
+    pub public_keys: Vec<PathBuf>,
     /// Where the private key of signed deliveries is.
     pub webhook_key_file: PathBuf,
     /// Further public keys that are published with it.

@@ -25,8 +25,13 @@ use crate::transactions::Fingerprint;
 const LARGE: usize = 256 * 1024;
 
 /// Reads a JSON body of at most `max` bytes, once there is room for it ([`super::inline`]).
-pub(super) async fn read(parts: &Parts, mut body: Body, max: usize) -> Result<Bytes, Problem> {
+pub(super) async fn read(parts: &Parts, body: Body, max: usize) -> Result<Bytes, Problem> {
     check_content_type(&parts.headers)?;
+    whole(parts, body, max).await
+}
+
+/// The same, of whatever type it is.
+pub(super) async fn whole(parts: &Parts, mut body: Body, max: usize) -> Result<Bytes, Problem> {
     let too_large = || Problem::new(Kind::TooLarge).detail(format!("at most {max} bytes are accepted"));
     let announced = announced(&parts.headers).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
     if announced.is_some_and(|n| n > max) {

@@ -17,6 +17,7 @@ mod coalescer;
 mod decisions;
 mod edge;
 mod events;
+mod exchange;
 mod extract;
 mod find;
 mod inline;
@@ -45,7 +46,7 @@ use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::auth::{PublishedKeys, Verifier};
+use crate::auth::{Minter, PublishedKeys, Verifier};
 use crate::objects::Store;
 use crate::pressure::Pressure;
 use crate::waiting::Waiting;
@@ -81,6 +82,8 @@ pub struct AppState {
     pub db: PgPool,
     /// Who is calling.
     pub verifier: Arc<Verifier>,
+    /// Makes tokens in exchange for others.
+    pub minter: Arc<Minter>,
     /// The public keys that are shown.
     pub keys: Arc<PublishedKeys>,
     /// What clients may send.
@@ -118,12 +121,14 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(transactions::query))
         .routes(routes!(changes::read))
         .routes(routes!(attachments::read, attachments::head, uploads::upload))
+        .routes(routes!(exchange::exchange))
         .routes(routes!(opencrvs::graphql::execute))
         .routes(routes!(opencrvs::confirm::confirm))
         .routes(routes!(opencrvs::trpc::query, opencrvs::trpc::mutate))
         // Without a token: public keys and the description of all this.
         .routes(routes!(keys::jwks))
         .routes(routes!(keys::pem))
+        .routes(routes!(keys::verify))
         .routes(routes!(openapi::read))
         .routes(routes!(openapi::reader::page))
         .routes(routes!(openapi::reader::file))

@@ -166,8 +166,9 @@ async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> 
         ), kept as (
             insert into outbox_history (id, state, destination, kind, transaction_id, record_id, action_id, attempt, rescues,
                                         redelivery, last_status, last_error, duration, lease, worker_id, initiator_id, created_at)
-            select id, 'delivered', destination, kind, transaction_id, record_id, action_id, attempt, rescues,
-                   redelivery, now_status, now_error, make_interval(secs => now_duration), lease, $6, initiator_id, created_at
+            -- what was never sent burns no attempt
+            select id, 'delivered', destination, kind, transaction_id, record_id, action_id,
+                   attempt - (now_duration is null)::int, rescues, redelivery, now_status, now_error, make_interval(secs => now_duration), lease, $6, initiator_id, created_at
             from gone
         ), told_of as (
             insert into change (principal_id, record_id, action_id)

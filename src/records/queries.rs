@@ -45,6 +45,11 @@ pub async fn record(conn: &mut PgConnection, id: Uuid) -> Result<Option<Known>, 
     }))
 }
 
+/// Whether an action asks, or asked, for a verdict on this record.
+pub async fn is_requested(conn: &mut PgConnection, record_id: Uuid, action_id: Uuid) -> sqlx::Result<bool> {
+    Ok(action::requested(conn, action_id).await?.is_some_and(|requested| requested.record_id == record_id))
+}
+
 /// An attachment of a record.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

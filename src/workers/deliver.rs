@@ -10,6 +10,7 @@ use super::delivery::{AMENDED_MAX, BODY_MAX};
 use super::payload::Content;
 use super::settle::{Ended, NOT_SENT};
 use super::signature::{Signing, Unsignable};
+use super::wanted::Unread;
 use super::{Context, Destination, delivery, payload};
 use crate::auth::SignerError;
 use crate::outbox::Claimed;
@@ -39,7 +40,12 @@ enum NotSent {
     Signature(#[from] Unsignable),
     #[error("no token could be minted")]
     Token(#[from] SignerError),
+    #[error("it is not known whether it is wanted")]
+    Wanted(#[from] Unread),
 }
+
+/// Class of a notification that the country does not want: done without an exchange.
+const NOT_WANTED: &str = "not-wanted";
 
 /// Renders, sends and judges one message. The connection is given back before anything is sent (P9).
 pub(super) async fn deliver(
@@ -54,7 +60,16 @@ pub(super) async fn deliver(
         let settlement = Settlement::without_exchange(&message, Outcome::Delivered);
         return Ended::without_exchange(settlement, action_id, message.probe);
     }
-    match prepare(context, destination, &message, source).await {
+    let prepared = match is_wanted(context, destination, &message, source.as_ref()).await {
+        Ok(true) => prepare(context, destination, &message, source).await,
+        Ok(false) => {
+            let done = Settlement::without_exchange(&message, Outcome::Delivered);
+            let settlement = Settlement { error: Some(NOT_WANTED), ..done };
+            return Ended::without_exchange(settlement, action_id, message.probe);
+        }
+        Err(error) => Err(error),
+    };
+    match prepared {
         Ok(request) => {
             let exchange = delivery::exchange(&destination.client, request, destination.definition.timeout).await;
             judge(destination, &message, &exchange)
@@ -71,12 +86,33 @@ pub(super) async fn deliver(
 fn not_sent(message: &Claimed, error: &NotSent) -> Settlement {
     let outcome = match error {
         NotSent::Payload(_) => Outcome::Dead,
-        NotSent::NoSource | NotSent::Command(_) | NotSent::Database(_) | NotSent::Token(_) | NotSent::Signature(_) => {
-            Outcome::Released(Duration::from_secs(5))
-        }
+        NotSent::NoSource
+        | NotSent::Command(_)
+        | NotSent::Database(_)
+        | NotSent::Token(_)
+        | NotSent::Signature(_)
+        | NotSent::Wanted(_) => Outcome::Released(Duration::from_secs(5)),
     };
     let error = if outcome == Outcome::Dead { "unrenderable" } else { NOT_SENT };
     Settlement { error: Some(error), ..Settlement::without_exchange(message, outcome) }
+}
+
+/// Whether the country wants it, where it says so. It is asked in the initiator's name, by a token without any scope.
+async fn is_wanted(
+    context: &Context,
+    destination: &Destination,
+    message: &Claimed,
+    source: Option<&Source>,
+) -> Result<bool, NotSent> {
+    let Some(wanted) = &destination.wanted else {
+        return Ok(true);
+    };
+    let source = source.ok_or(NotSent::NoSource)?;
+    let token = || {
+        let minted = wanted.audience().map(|to| context.minter.for_delivery(&message.initiator_id, &[], to));
+        Ok(minted.transpose()?.map(|token| token.to_string()))
+    };
+    wanted.wants(&destination.client, token, &source.event, &message.kind).await
 }
 
 async fn prepare(

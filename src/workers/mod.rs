@@ -29,6 +29,7 @@ pub mod payload;
 pub mod rescuer;
 mod settle;
 pub mod signature;
+pub mod wanted;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,7 @@ use crate::wakeup::Wakeup;
 use egress::Client;
 
 use heartbeat::Heart;
+use wanted::Wanted;
 
 /// A destination with everything that this process needs to reach it.
 #[derive(Clone, Debug)]
@@ -64,6 +66,8 @@ pub struct Destination {
     pub secrets: Vec<WebhookSecret>,
     /// Whether they are signed with the key of this service too.
     pub ed25519: bool,
+    /// Which of its notifications the country wants; all of them if nobody is to be asked.
+    pub wanted: Option<Arc<Wanted>>,
 }
 
 /// How this process delivers.

@@ -2,7 +2,7 @@
 
 A transaction id is in the header or in the body, not in neither, and the same in both; it is new. An attachment's bytes
 are a picture or a PDF, and what its contentType says; a digest is that of the bytes, or of some that were uploaded. A cursor is one that was given out, for the same query. Who waits for
-a verdict has one status. Waits are granted, but only a few are asked for, or this would take for ever.
+a verdict has one status. The token that is exchanged is that of a record, and names it. Waits are granted, but only a few are asked for, or this would take for ever.
 
 And what an answer with many results cannot be checked for by its status: `results_per_item`.
 """
@@ -11,6 +11,8 @@ import base64
 import copy
 import hashlib
 import itertools
+import json
+import os
 import re
 import uuid
 
@@ -52,6 +54,8 @@ def before_call(context, case, kwargs):
         follow(case)
     elif operation_of(case) in ("findRecords", "countRecords"):
         find(case)
+    elif operation_of(case) == "exchangeToken":
+        exchange(case.body)
     elif operation_of(case) == "uploadAttachment":
         case.body = base64.b64decode(PICTURES[next(turns) % len(PICTURES)][1])
         case.path_parameters["sha256"] = hashlib.sha256(case.body).hexdigest()
@@ -102,6 +106,17 @@ def find(case):
         case.query["status"] = ["waiting_validation"]
     if next(turns) % 4:
         case.query["createdBy"] = "registrar"
+
+
+def exchange(form):
+    """Offers a token that may be exchanged, for what it is for."""
+    token = os.environ["CRVS_RECORD_TOKEN"]
+    payload = token.split(".")[1]
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    form["subject_token"] = token
+    for member, claim in [("record_id", "recordId"), ("event_id", "recordId"), ("action_id", "actionId")]:
+        if member in form:
+            form[member] = claims[claim]
 
 
 def new():

@@ -97,7 +97,7 @@ mod tests {
     use crate::auth::Scopes;
 
     fn principal(id: &str) -> Principal {
-        Principal { id: id.to_owned(), issuer: "i".to_owned(), scopes: Scopes::default(), record: None }
+        Principal { id: id.to_owned(), issuer: "i".to_owned(), scopes: Scopes::default(), record: None, expires_at: 0 }
     }
 
     #[test]

@@ -55,6 +55,7 @@ pub(super) fn requests() -> Vec<(&'static str, Vec<Example>)> {
         ("graphql", vec![("confirm", "A confirmation, as country configs of 1.7 send it", graphql())]),
         ("confirmRegistration16", vec![("number", "With the number", confirmation())]),
         ("decideActions", vec![("accept", "A registration is accepted; not as a batch", acceptance())]),
+        ("verifyToken", vec![("token", "A token", json!({ "token": "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln" }))]),
         ("confirmRegistration", vec![("number", "With the number", json!({ "registrationNumber": "2026B00000017" }))]),
     ]
 }
@@ -144,6 +145,7 @@ pub(super) fn answers() -> Vec<(&'static str, Value)> {
         ("findRecords", json!({ "records": [found], "cursor": null })),
         ("countRecords", json!({ "counts": { "waiting_validation": 1 }, "more": [] })),
         ("queryTransactions", json!({ "transactions": [change()], "unknown": ["draft-0002"] })),
+        ("verifyToken", json!({ "valid": false })),
         ("readChanges", json!({ "changes": [change()], "cursor": cursor, "more": false })),
     ]
 }

@@ -11,6 +11,7 @@
 pub(super) mod bodies;
 mod everywhere;
 mod examples;
+pub(super) mod exchange;
 pub(super) mod finding;
 mod finish;
 mod peers;
@@ -72,10 +73,18 @@ impl utoipa::PartialSchema for Declaration {
         (name = tags::COUNTRY, description = "The country's verdict on a requested registration"),
         (name = tags::TRANSACTIONS, description = "What became of a request"),
         (name = tags::ATTACHMENTS, description = "Documents of evidence"),
-        (name = tags::SERVICE, description = "Public keys and this description; no token is asked for"),
+        (name = tags::SERVICE, description = "Public keys, the check of a token, and this description; no token is asked for"),
     ),
     components(schemas(
-        ProblemBody, TransactionView, Changes<'static>, BatchItem, Declaration, Event, GraphQlErrors, TrpcErrors,
+        ProblemBody,
+        TransactionView,
+        Changes<'static>,
+        BatchItem,
+        Declaration,
+        Event,
+        exchange::ErrorCode,
+        GraphQlErrors,
+        TrpcErrors,
     )),
     modifiers(&Shared),
 )]

@@ -54,6 +54,10 @@ macro_rules! sets {
 sets! {
     /// Of an operation without a token.
     OpenProblems = [];
+    /// Of checking a token.
+    VerifyProblems = [BODY, [Kind::RateLimited, Kind::Unavailable]];
+    /// Of exchanging a token; the rest are errors of OAuth.
+    ExchangeProblems = [[Kind::RateLimited, Kind::Unavailable, Kind::BodyTooSlow, Kind::TooLarge, Kind::Busy]];
     /// Of files that are there or not.
     FileProblems = [[Kind::NotFound]];
     /// Of reading by an id.

@@ -132,6 +132,10 @@ async fn every_error_of_every_route_is_a_problem_and_405_says_what_is_allowed() 
                     );
                     continue;
                 }
+                // What is wrong with a request for a token is said as OAuth says it: `exchange.rs`.
+                if path == "/token" && status == 400 {
+                    continue;
+                }
                 assert_eq!(answer.headers()[header::CONTENT_TYPE], "application/problem+json", "{what}");
                 assert_eq!(answer.headers().contains_key(header::ALLOW), status == 405, "{what}");
                 let problem: Value = answer.json().await.unwrap();

@@ -3,6 +3,7 @@
 
 mod callbacks;
 mod clients;
+mod notifications;
 mod outcomes;
 mod quirks;
 mod triggers;
