@@ -4,7 +4,7 @@
 //! the domain's to say, and how a consequence is sent is nobody's business here. Handlers never import workers.
 //!
 //! Promises: a 2xx to a write leaves after its commit (P1); every error is a problem (RFC 9457) that echoes no value of
-//! the request's content, told to the peers of OpenCRVS in their protocols' words ([`opencrvs`]); what may not be read does
+//! the request's content, told to the peers of OpenCRVS in their protocols' words (`opencrvs`); what may not be read does
 //! not exist (404).
 
 mod acts;

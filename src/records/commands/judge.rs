@@ -58,7 +58,7 @@ pub struct Judgement {
 }
 
 /// Applies an opinion, once; the same again is `Replayed`, the opposite [`CommandError::AlreadyDecided`], a refusal that
-/// comes too late [`CommandError::Superseded`]. An action that waits for its verdict is not found: see [`super::decide`].
+/// comes too late [`CommandError::Superseded`]. An action that waits for its verdict is not found: see [`super::decide()`].
 pub async fn judge(conn: &mut PgConnection, judgement: &Judgement) -> Result<Outcome, CommandError> {
     let mut row = record::lock(conn, judgement.record_id).await?.ok_or(CommandError::NotFound)?;
     let told = action::told(conn, judgement.action_id).await?;

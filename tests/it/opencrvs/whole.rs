@@ -67,7 +67,7 @@ async fn run(version: &'static str, how: &'static str, declaration: &Value) {
         workers: true,
         change: Box::new(move |settings| {
             let country = destination(settings, "country-config");
-            country.audience = "opencrvs:countryconfig-user".to_owned();
+            "opencrvs:countryconfig-user".clone_into(&mut country.audience);
             country.definition.url = format!("http://127.0.0.1:{port}");
             country.definition.policy.base = Duration::from_millis(50);
             country.definition.policy.cap = Duration::from_millis(500);
