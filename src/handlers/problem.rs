@@ -144,7 +144,6 @@ impl Problem {
         Self { kind, detail: None, challenge: None, retry_after: None, faults: Vec::new() }
     }
 
-    #[cfg(test)]
     pub(super) fn kind(&self) -> Kind {
         self.kind
     }

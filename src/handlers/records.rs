@@ -132,7 +132,7 @@ fn flow(action: &str) -> Option<(Step, Right, &'static str)> {
 }
 
 /// The flow that was asked for, if the scopes allow it; else the furthest that they allow.
-fn goal(caller: &Caller, asked: Option<&str>, event: &str) -> Result<Step, Problem> {
+pub(super) fn goal(caller: &Caller, asked: Option<&str>, event: &str) -> Result<Step, Problem> {
     let scopes = &caller.principal.scopes;
     let Some(action) = asked else {
         return match scopes.strongest_flow(event) {

@@ -10,6 +10,7 @@
 //! to have passed [`crate::json::digest`], which refuses what readers could disagree about. What is
 //! read has no `Debug` form, because it is personal data, and errors name places only.
 
+pub mod build;
 mod identify;
 mod person;
 mod shape;

@@ -2,6 +2,7 @@
 //! where it matters, and what makes them do the right thing.
 
 mod callbacks;
+mod clients;
 mod outcomes;
 mod quirks;
 mod triggers;

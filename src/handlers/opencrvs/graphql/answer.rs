@@ -23,7 +23,6 @@ impl Refusal {
     }
 
     /// To a client, which looks at `errors`, and at the status only for whether its token is good.
-    #[expect(dead_code, reason = "the operations of clients will")]
     pub(super) fn to_client(problem: impl Into<Problem>) -> Self {
         let problem = problem.into();
         let is_told_by_status = problem.status() == StatusCode::UNAUTHORIZED;

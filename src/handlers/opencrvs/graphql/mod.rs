@@ -10,6 +10,8 @@
 mod answer;
 mod clients;
 mod country;
+mod inputs;
+mod scalars;
 
 use async_graphql::{EmptySubscription, MergedObject, Schema};
 use axum::Extension;
@@ -18,7 +20,7 @@ use axum::response::Response;
 use utoipa::ToSchema;
 
 use self::answer::{answered, refused};
-use self::clients::ClientQuery;
+use self::clients::{ClientMutation, ClientQuery};
 use self::country::CountryMutation;
 use super::super::extract::Caller;
 use super::super::openapi::problems::GraphQlProblems;
@@ -38,7 +40,7 @@ pub(in crate::handlers) struct Query(ClientQuery);
 
 /// What is done.
 #[derive(Debug, Default, MergedObject)]
-pub(in crate::handlers) struct Mutation(CountryMutation);
+pub(in crate::handlers) struct Mutation(CountryMutation, ClientMutation);
 
 /// All of it; cheap to clone.
 pub(in crate::handlers) type Root = Schema<Query, Mutation, EmptySubscription>;
