@@ -32,3 +32,36 @@ fn locations(file: &Path) -> Result<Vec<Location>, String> {
     let text = std::fs::read(file).map_err(|error| format!("it cannot be read: {error}"))?;
     serde_json::from_slice(&text).map_err(|error| format!("it is no list of locations: {error}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The locations that a file gives, and what is wrong with it.
+    fn read(text: Option<&str>) -> (Vec<Location>, Vec<String>) {
+        let file = std::env::temp_dir().join(format!("crvs-outbox-locations-{}.json", uuid::Uuid::new_v4()));
+        if let Some(text) = text {
+            std::fs::write(&file, text).unwrap();
+        }
+        let (mut wrong, section) = (Vec::new(), OpenCrvs { locations_file: Some(file.clone()), ..OpenCrvs::default() });
+        let settings = section.settings(&mut wrong);
+        if text.is_some() {
+            std::fs::remove_file(file).unwrap();
+        }
+        (settings.locations, wrong)
+    }
+
+    #[test]
+    fn locations_are_read_at_start_and_what_is_wrong_with_them_is_said() {
+        let office =
+            r#"[{"id":"9e069dda-0d83-4f67-a4f2-9adbf5658e2e","name":"Windmill village","locationType":"CRVS_OFFICE"}]"#;
+        let (locations, wrong) = read(Some(office));
+        assert_eq!((locations.len(), wrong.len()), (1, 0), "{wrong:?}");
+        for bad in [None, Some("{}"), Some(r#"[{"name":"without an id"}]"#), Some(r#"[{"id":1}]"#)] {
+            let (locations, wrong) = read(bad);
+            assert_eq!((locations.len(), wrong.len()), (0, 1), "{bad:?}");
+        }
+        let (mut wrong, none) = (Vec::new(), OpenCrvs::default());
+        assert!(none.settings(&mut wrong).locations.is_empty() && wrong.is_empty());
+    }
+}
