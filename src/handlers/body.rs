@@ -61,6 +61,14 @@ pub(super) async fn whole(parts: &Parts, mut body: Body, max: usize) -> Result<B
     Ok(whole.into())
 }
 
+/// Reserves room for what is made of a large body.
+pub(super) async fn hold_more(parts: &Parts, bytes: usize) -> Result<(), Problem> {
+    match parts.extensions.get::<Held>() {
+        Some(held) if bytes > FREE => held.reserve(bytes).await,
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Bytes of a body that need no room, so that small requests never wait for large ones.
 const FREE: usize = 64 * 1024;
 

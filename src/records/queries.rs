@@ -193,12 +193,7 @@ pub async fn verdict_on(
     record_id: Uuid,
     action_id: Uuid,
 ) -> Result<Option<(ActionKind, Option<ActionStatus>)>, CommandError> {
-    let actions = action::documented(conn, record_id, None).await?;
-    let Some(of) = actions.iter().find(|a| a.id == action_id && a.requested_action_id.is_none()) else {
-        return Ok(None);
-    };
-    let verdict = actions.iter().find(|a| a.requested_action_id == Some(action_id));
-    Ok(Some((of.action, verdict.map(|verdict| verdict.status))))
+    Ok(action::verdict_on(conn, record_id, action_id).await?)
 }
 
 /// What messages are rendered from.

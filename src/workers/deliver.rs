@@ -22,6 +22,9 @@ use crate::records::effects::EVENT_REGISTRATION;
 use crate::records::event_document::{self, Head};
 use crate::records::queries::{self, Source};
 
+/// Class of an answer that is cut off where its number may be.
+const TOO_LARGE: &str = "answer-too-large";
+
 /// Class of an answer that accepts a registration without giving its number.
 const NO_NUMBER: &str = "no-registration-number";
 
@@ -218,13 +221,17 @@ fn judge(destination: &Destination, message: &Claimed, exchange: &delivery::Exch
     let numberless = status.is_some_and(|s| s < 300) && said == Some(Said::Registration(commands::Answer::Nothing));
     let answer = if numberless { Answer::Transport } else { exchange.answer };
     let outcome = retry::decide(&destination.definition.policy, answer, attempt, message.refused_for, rand::random());
+    // It would be as large the next time.
+    let cut = numberless && exchange.body.len() >= AMENDED_MAX;
+    let outcome = if cut { Outcome::Dead } else { outcome };
+    let unread = numberless.then_some(if cut { TOO_LARGE } else { NO_NUMBER });
     Ended {
         settlement: Settlement {
             id: message.id,
             lease: message.lease,
             outcome,
             status,
-            error: if numberless { Some(NO_NUMBER) } else { exchange.error },
+            error: unread.or(exchange.error),
             refused: retry::is_refusal(exchange.answer),
             duration: Some(exchange.duration),
         },

@@ -23,6 +23,7 @@ use tokio::sync::Mutex as Turn;
 
 use super::egress::client::{Client, NotBegun};
 use super::egress::failure::{REFUSED_ADDRESS, class};
+use super::payload::opencrvs;
 
 /// How long an answer is good.
 pub const FRESH: Duration = Duration::from_mins(5);
@@ -32,9 +33,6 @@ pub const PAUSE: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer, in bytes.
 const BODY_MAX: usize = 64 * 1024;
-
-/// The name that OpenCRVS's settings have for our `rejected`.
-const SENT_FOR_UPDATES: &str = "sent-for-updates";
 
 /// Why it is not known what is wanted. No text of it holds what the peer said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,8 +95,8 @@ struct Flags(HashMap<String, HashMap<String, Value>>);
 
 impl Flags {
     fn want(&self, event: &str, kind: &str) -> bool {
-        let kind = if kind == "rejected" { SENT_FOR_UPDATES } else { kind };
-        self.0.get(&event.to_ascii_uppercase()).and_then(|kinds| kinds.get(kind)) == Some(&Value::Bool(true))
+        self.0.get(&event.to_ascii_uppercase()).and_then(|kinds| kinds.get(opencrvs::word(kind)))
+            == Some(&Value::Bool(true))
     }
 }
 

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use super::CommandError;
 use crate::json;
-use crate::records::duplicates::{self, Keys};
+use crate::records::duplicates::{self, Keys, PossibleDuplicate};
 use crate::records::fhir::{Declaration, DeclarationError, Form, Stamp};
 use crate::records::store::attachment;
 use crate::records::store::record::Row;
@@ -48,27 +48,37 @@ pub(super) struct Given<'a> {
     pub(super) fields: Option<&'a str>,
 }
 
-/// Makes a new version of the declaration with what was given, if that changes it.
-pub(super) async fn amend(conn: &mut PgConnection, row: &mut Row, given: &Given<'_>) -> Result<(), CommandError> {
+/// Makes a new version of the declaration with what was given, if that changes it; returns what it resembles then.
+pub(super) async fn amend(
+    conn: &mut PgConnection,
+    row: &mut Row,
+    given: &Given<'_>,
+) -> Result<Vec<PossibleDuplicate>, CommandError> {
+    let mut found = Vec::new();
     if given.identifiers.is_empty() && given.fields.is_none() {
-        return Ok(());
+        return Ok(found);
     }
     let Some(text) = version::declaration(conn, row.id, row.version).await? else {
-        return Ok(());
+        return Ok(found);
     };
     let declaration = Declaration::parse(&text)?;
     let Some(amended) = amended(&declaration, row, given)?.filter(|amended| *amended != text) else {
-        return Ok(());
+        return Ok(found);
     };
     if given.fields.is_some() {
+        // Fields that make something else of a declaration are none.
+        let Some(flat) = Declaration::parse(&amended).ok().filter(|now| now.form() == Form::Flat) else {
+            return Ok(found);
+        };
         // It is found, and compared with others, by what it says now.
-        let keys = Keys::of(&row.event, &Declaration::parse(&amended)?);
-        duplicates::compare_again(conn, (row.id, &row.event, &keys), given.by).await?;
+        let keys = Keys::of(&row.event, &flat);
+        found = duplicates::compare_again(conn, (row.id, &row.event, &keys), given.by).await?;
     }
     row.version += 1;
     let new = NewVersion { record_id: row.id, version: row.version, declaration: &amended, created_by: given.by };
     version::insert(conn, &[new]).await?;
-    Ok(attachment::carry(conn, row.id, row.version - 1, row.version).await?)
+    attachment::carry(conn, row.id, row.version - 1, row.version).await?;
+    Ok(found)
 }
 
 fn amended(declaration: &Declaration<'_>, row: &Row, given: &Given<'_>) -> Result<Option<String>, CommandError> {

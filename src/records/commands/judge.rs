@@ -1,8 +1,9 @@
 //! What the country says of an action that does not wait for it, as OpenCRVS 1.9 has it: of every action but a
 //! registration. It may amend what was declared, or refuse: then the record is `rejected`, with its reason.
 //!
-//! First word wins. It comes late by nature, and changes nothing of what others did meanwhile: an acceptance is kept, its
-//! fields are not merged into a later declaration, and a refusal is too late.
+//! First word wins, and is kept. It comes late by nature, and changes nothing of what others did meanwhile: fields are not
+//! merged into a later declaration, and a refusal moves no record on which somebody has acted since, nor one that a refusal
+//! cannot move.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use crate::outbox::{Queued, complete, enqueue};
 use crate::records::changes;
 use crate::records::duplicates::{self, Resolution};
 use crate::records::effects::{self, EVENT_REGISTRATION, Origin};
-use crate::records::model::{ActionStatus, Status, Step, transition};
+use crate::records::model::{ActionKind, ActionStatus, Status, Step, transition};
 use crate::records::store::action::{self, NewAction, Told};
 use crate::records::store::record::{self, Row};
 use crate::transactions;
@@ -57,8 +58,7 @@ pub struct Judgement {
     pub traceparent: Option<String>,
 }
 
-/// Applies an opinion, once; the same again is `Replayed`, the opposite [`CommandError::AlreadyDecided`], a refusal that
-/// comes too late [`CommandError::Superseded`]. An action that waits for its verdict is not found: see [`super::decide()`].
+/// Applies an opinion, once; the same again is `Replayed`, the opposite [`CommandError::AlreadyDecided`]. An action that waits for its verdict is not found: see [`super::decide()`].
 pub async fn judge(conn: &mut PgConnection, judgement: &Judgement) -> Result<Outcome, CommandError> {
     let mut row = record::lock(conn, judgement.record_id).await?.ok_or(CommandError::NotFound)?;
     let told = action::told(conn, judgement.action_id).await?;
@@ -92,7 +92,7 @@ pub async fn receive_opinion(
     let by = format!("destination/{destination}");
     let judgement = Judgement { record_id: told.record_id, action_id, by, opinion, traceparent: None };
     match judge(conn, &judgement).await {
-        Ok(_) | Err(CommandError::AlreadyDecided | CommandError::Superseded) => Ok(Standing::Decided),
+        Ok(_) | Err(CommandError::AlreadyDecided) => Ok(Standing::Decided),
         Err(other) => Err(other),
     }
 }
@@ -114,9 +114,14 @@ async fn accept(
     row: &mut Row,
     amendment: &Amendment,
 ) -> Result<Vec<Queued>, CommandError> {
-    let fields = amendment.declaration.as_deref().filter(|_| !told.superseded && row.status != Status::Registered);
+    let open = told.version == row.version && !matches!(row.status, Status::Registered | Status::Archived);
+    let fields = amendment.declaration.as_deref().filter(|_| open);
     let before = row.version;
-    amend(conn, row, &Given { by: &judgement.by, registration_number: None, identifiers: &[], fields }).await?;
+    let given = Given { by: &judgement.by, registration_number: None, identifiers: &[], fields };
+    let found = amend(conn, row, &given).await?;
+    if row.status == Status::Declared && row.held_action.is_none() && duplicates::holds(conn, &found).await? {
+        row.held_action = Some(ActionKind::Declare);
+    }
     let (id, annotation) = (Uuid::now_v7(), amendment.annotation.as_deref());
     action::append(conn, &[NewAction { annotation, ..said(judgement, told, row, id) }]).await?;
     record::update(conn, row).await?;
@@ -148,11 +153,16 @@ async fn reject(
     (reason, comment): (&str, Option<&str>),
 ) -> Result<Vec<Queued>, CommandError> {
     // A registrar's rejection asks the table the same question.
-    let rejected = transition(row.status, None, Step::Reject);
-    row.status = rejected.ok().filter(|_| !told.superseded).ok_or(CommandError::Superseded)?;
+    let rejected = transition(row.status, None, Step::Reject).ok().filter(|_| !told.superseded);
+    let id = Uuid::now_v7();
+    let Some(rejected) = rejected else {
+        let kept = NewAction { reason: Some(reason), comment, ..said(judgement, told, row, id) };
+        action::append(conn, &[kept]).await?;
+        return Ok(Vec::new());
+    };
+    row.status = rejected;
     row.held_action = None;
     let awaited = row.awaiting_action_id.take();
-    let id = Uuid::now_v7();
     duplicates::resolve(conn, row.id, Resolution::Rejected, &judgement.by).await?;
     if let Some(awaited) = awaited {
         action::await_callback(conn, awaited, None).await?;

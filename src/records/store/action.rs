@@ -110,6 +110,7 @@ pub(crate) struct Told {
     pub action: ActionKind,
     pub created_by: String,
     pub scopes: Vec<String>,
+    pub version: i32,
     /// What the country has said of it.
     pub verdict: Option<ActionStatus>,
     /// Whether another transaction has acted on the record since.
@@ -121,12 +122,12 @@ pub(crate) async fn told(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Opti
     sqlx::query_as!(
         Told,
         r#"
-        select a.id, a.record_id, a.transaction_id, a.action as "action: ActionKind", a.created_by, a.scopes,
+        select a.id, a.record_id, a.transaction_id, a.action as "action: ActionKind", a.created_by, a.scopes, a.version,
                (select v.status from record_action v
                 where v.requested_action_id = a.id and v.status in ('accepted', 'rejected')) as "verdict: ActionStatus",
                exists (select from record_action later
                        where later.record_id = a.record_id and later.ordinal > a.ordinal
-                         and later.transaction_id <> a.transaction_id) as "superseded!"
+                         and later.transaction_id <> a.transaction_id and later.requested_action_id is null) as "superseded!"
         from record_action a
         where a.id = $1 and a.status = 'accepted' and a.requested_action_id is null
         "#,
@@ -134,6 +135,26 @@ pub(crate) async fn told(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<Opti
     )
     .fetch_optional(conn)
     .await
+}
+
+/// An action of a record by its id, and what the country has said of it.
+pub(crate) async fn verdict_on(
+    conn: &mut PgConnection,
+    record_id: Uuid,
+    id: Uuid,
+) -> sqlx::Result<Option<(ActionKind, Option<ActionStatus>)>> {
+    let found = sqlx::query!(
+        r#"
+        select a.action as "action: ActionKind",
+               (select v.status from record_action v
+                where v.requested_action_id = a.id and v.status in ('accepted', 'rejected')) as "verdict: ActionStatus"
+        from record_action a
+        where a.id = $1 and a.record_id = $2 and a.requested_action_id is null
+        "#,
+        id,
+        record_id
+    );
+    Ok(found.fetch_optional(conn).await?.map(|a| (a.action, a.verdict)))
 }
 
 /// The actions of the same transaction that came after this one and do not wait for the country.

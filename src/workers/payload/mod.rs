@@ -18,7 +18,7 @@
 //! are configured with a format that has the record in it.
 
 mod cloudevents;
-mod opencrvs;
+pub(super) mod opencrvs;
 
 use reqwest::header::HeaderMap;
 

@@ -57,9 +57,14 @@ fn correlated(mut payload: Payload, subject: &Subject<'_>) -> Payload {
     payload
 }
 
+/// What OpenCRVS calls a kind: there, what is rejected is sent for updates.
+pub(in crate::workers) fn word(kind: &str) -> &str {
+    if kind == "rejected" { "sent-for-updates" } else { kind }
+}
+
 /// `{event}/{kind}`: both are words of ours, without a character that a path would have to escape.
 fn event_and_kind(subject: &Subject<'_>) -> String {
-    format!("{}/{}", subject.source.event, subject.message.kind)
+    format!("{}/{}", subject.source.event, word(&subject.message.kind))
 }
 
 pub(super) fn search(subject: &Subject<'_>) -> Result<Payload, PayloadError> {

@@ -239,6 +239,55 @@ async fn a_refusal_that_comes_after_a_correction_is_too_late() {
     assert_eq!(app.status(birth).await, Status::Declared);
     let message = app.told("country-config", "trigger-declare__declare_draft-0001").await;
     assert_eq!((message.state.as_str(), message.because.as_deref()), ("delivered", Some("http-400")));
+    let kept = history(&app, birth).await.pop().unwrap();
+    assert_eq!((&kept["status"], &kept["reason"]), (&json!("rejected"), &json!("no")), "it is kept all the same");
+    app.done().await;
+}
+
+#[tokio::test]
+async fn what_the_country_notes_is_kept_with_every_action() {
+    let app = with_triggers().await;
+    let noted = json!({"annotation": {"seenBy": "the register"}});
+    for action in ["NOTIFY", "DECLARE", "VALIDATE", "REJECT", "ARCHIVE"] {
+        answer(&app, action, ResponseTemplate::new(200).set_body_json(&noted), 100).await;
+    }
+    let birth = submit(&app, "draft-0001", "notify").await;
+    let token = app.token(CLERK, &["register"]);
+    let declaration = json!({"declaration": {"child.firstName": "Ada"}});
+    let steps = [
+        ("declare", &declaration),
+        ("validate", &json!({})),
+        ("reject", &json!({"reason": "because"})),
+        ("archive", &json!({})),
+    ];
+    for (step, body) in steps {
+        app.drain().await;
+        let done = app.post(&format!("/records/{birth}/{step}"), &token, &format!("{step}-0001"), body).await;
+        assert_eq!(done.status(), StatusCode::ACCEPTED, "{step}");
+    }
+    app.drain().await;
+    assert_eq!(app.count("select count(*) from record_action where annotation is not null").await, 5);
+    app.done().await;
+}
+
+/// What the country says of one action is not an action of somebody else's.
+#[tokio::test]
+async fn an_acceptance_that_comes_late_does_not_make_a_later_refusal_late() {
+    let app = with_triggers().await;
+    answer(&app, "DECLARE", ResponseTemplate::new(503), 100).await;
+    let birth = submit(&app, "draft-0001", "declare").await;
+    app.drain().await;
+    let token = app.token(CLERK, &["register"]);
+    let done = app.post(&format!("/records/{birth}/validate"), &token, "validate-0001", &json!({})).await;
+    assert_eq!(done.status(), StatusCode::ACCEPTED);
+    let noted = json!({"annotation": {"seenBy": "the register"}, "declaration": {"child.nid": "1234567890"}});
+    answer(&app, "DECLARE", ResponseTemplate::new(200).set_body_json(&noted), 50).await;
+    let refusal = ResponseTemplate::new(400).set_body_json(json!({"reason": "no"}));
+    answer(&app, "VALIDATE", refusal, 100).await;
+    app.make_due().await;
+    app.drain().await;
+    assert_eq!(declaration(&app, birth).await["child.nid"], "1234567890", "nobody has declared anything else since");
+    assert_eq!(app.status(birth).await, Status::Rejected);
     app.done().await;
 }
 

@@ -46,18 +46,21 @@ pub(super) struct ClientMutation;
 #[Object]
 impl ClientMutation {
     /// Declares a birth.
+    #[graphql(complexity = 100)]
     async fn create_birth_registration(&self, ctx: &Context<'_>, details: BirthRegistrationInput) -> Result<Void> {
         let size = size(details.registration.as_ref());
         create(ctx, "birth", details, size).await
     }
 
     /// Declares a death.
+    #[graphql(complexity = 100)]
     async fn create_death_registration(&self, ctx: &Context<'_>, details: DeathRegistrationInput) -> Result<Void> {
         let size = size(details.registration.as_ref());
         create(ctx, "death", details, size).await
     }
 
     /// Declares a marriage.
+    #[graphql(complexity = 100)]
     async fn create_marriage_registration(
         &self,
         ctx: &Context<'_>,
@@ -75,6 +78,7 @@ pub(super) struct ClientQuery;
 #[Object]
 impl ClientQuery {
     /// What became of the declaration of a draft.
+    #[graphql(complexity = 20)]
     async fn fetch_record_status(&self, ctx: &Context<'_>, draft_id: ID) -> Result<RecordStatus> {
         let (state, caller) = (ctx.data::<AppState>()?, ctx.data::<Caller>()?);
         Ok(status(state, caller, &draft_id).await.map_err(Refusal::to_client)?)
@@ -250,6 +254,9 @@ fn may_ask(state: &AppState, caller: &Caller) -> bool {
 async fn status(state: &AppState, caller: &Caller, draft_id: &str) -> Result<RecordStatus, Problem> {
     if !may_ask(state, caller) {
         return Err(Problem::insufficient("declare"));
+    }
+    if item_transaction_id(Some(draft_id)).is_err() {
+        return Ok(RecordStatus::Processing(RecordProcessing { processed: false }));
     }
     let mut conn = state.db.acquire().await?;
     let owned = progress::views(&mut conn, &[draft_id]).await?.remove(draft_id);

@@ -25,14 +25,21 @@ use self::country::CountryMutation;
 use super::super::extract::Caller;
 use super::super::openapi::problems::GraphQlProblems;
 use super::super::openapi::tags;
-use super::super::problem::Problem;
+use super::super::problem::{Kind, Problem};
 use super::super::{AppState, body};
 
 /// Fields in one another at most. The usual introspection query has 15.
 const DEPTH: usize = 16;
 
-/// Fields of a request at most, each as often as it is named.
+/// Fields of a request at most, each as often as it is named. What is done counts as 100, a look as 20.
 const COMPLEXITY: usize = 400;
+
+/// Bytes of a document at most: what is declared is in the variables. It is parsed before anything of it is counted.
+const DOCUMENT: usize = 64 * 1024;
+
+/// How often a body is held while it is worked on, beside the first time: as variables, as the argument, as JSON and as the
+/// declaration that is made of it.
+const COPIES: usize = 3;
 
 /// What is asked.
 #[derive(Debug, Default, MergedObject)]
@@ -48,7 +55,7 @@ pub(in crate::handlers) type Root = Schema<Query, Mutation, EmptySubscription>;
 /// The schema, which tells of itself only with `introspection`.
 pub(in crate::handlers) fn schema(introspection: bool) -> Root {
     let schema = Schema::build(Query::default(), Mutation::default(), EmptySubscription);
-    let schema = schema.limit_depth(DEPTH).limit_complexity(COMPLEXITY).disable_suggestions();
+    let schema = schema.limit_depth(DEPTH).limit_complexity(COMPLEXITY).limit_directives(8).disable_suggestions();
     if introspection { schema.finish() } else { schema.disable_introspection().finish() }
 }
 
@@ -98,6 +105,12 @@ async fn run(
     let (parts, body) = request.into_parts();
     let bytes = body::read(&parts, body, state.settings.body_max).await?;
     let size = bytes.len();
+    body::hold_more(&parts, size * COPIES).await?;
     let request = body::off_thread(size, move || body::walked::<async_graphql::Request>(&bytes)).await?;
+    if request.query.len() > DOCUMENT {
+        return Err(
+            Problem::new(Kind::BadRequest).detail("the document is too long: send what is declared as variables")
+        );
+    }
     Ok(Box::pin(schema.execute(request.data(state).data(caller))).await)
 }

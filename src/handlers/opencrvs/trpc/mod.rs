@@ -32,6 +32,9 @@ use crate::handlers::openapi::tags;
 use crate::handlers::problem::{Kind, Problem};
 use crate::handlers::{AppState, body};
 
+/// Procedures of one request at most: each answers with a whole event.
+const CALLS: usize = 20;
+
 /// A place, as country configs ask for them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -140,6 +143,9 @@ async fn decide(
     request: Request,
 ) -> Result<Vec<Outcome>, Problem> {
     let caller = caller?;
+    if asked.calls.len() > CALLS {
+        return Err(Problem::new(Kind::TooManyItems).detail("at most 20 procedures are called at once"));
+    }
     let (parts, body) = request.into_parts();
     let bytes = body::read(&parts, body, state.settings.body_max).await?;
     let inputs: HashMap<String, &RawValue> = if asked.is_batch { body::walked(&bytes)? } else { HashMap::new() };
