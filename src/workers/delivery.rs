@@ -1,9 +1,9 @@
 //! One exchange over HTTP. No database, no decision.
 //!
 //! The deadline covers the whole of it, the body included; redirects are not followed; at most [`BODY_MAX`] bytes of
-//! an answer are read, or [`AMENDED_MAX`], counted after decompression; heads of answers are bounded by the HTTP library (400 KiB and 100
-//! headers over HTTP/1.1, 16 KiB over HTTP/2) and a larger one breaks the connection off; the request always has a
-//! `Content-Length` and is never chunked, since country configs copy our headers into requests of their own.
+//! an answer are read, or [`AMENDED_MAX`], counted after decompression; heads of answers are bounded by the HTTP library
+//! (400 KiB and 100 headers over HTTP/1.1, 16 KiB over HTTP/2) and a larger one breaks the connection off; the request
+//! always has a `Content-Length` and is never chunked, since country configs copy our headers into requests of their own.
 
 use std::fmt;
 use std::time::{Duration, Instant};

@@ -5,8 +5,8 @@
 //! the part; whatever the client sent is in it; and [`Declaration::parse`](super::Declaration::parse) takes it. What
 //! OpenCRVS has no place for – a certificate's collector, the device of a user, a member that is newer than this – stands as
 //! JSON in an extension `urn:crvs-outbox:input` of the resource it was said of. Not kept as they were: several
-//! `timeLoggedMS` are added up, several `reason`s joined, an empty text may be left out, a document's `status` is in FHIR's spelling, the dependants of who
-//! died are counted in text, and a `data:` URL is its base64 and its type.
+//! `timeLoggedMS` are added up, several `reason`s joined, an empty text may be left out, a document's `status` is in FHIR's
+//! spelling, the dependants of who died are counted in text, and a `data:` URL is its base64 and its type.
 //!
 //! It does not check what is said: not dates, not codes, not bytes. Errors name places in the input, never a value.
 
