@@ -22,18 +22,20 @@
 //! comes from something in between.
 
 use serde::Deserialize;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::records::commands::{Amendment, Answer, NO_REASON, Opinion, Verdict, is_reason, is_registration_number};
 
 /// Everything optional is taken as it comes: nothing beside the verdict may cost the verdict.
-#[derive(Deserialize)]
+#[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Body<'t> {
-    registration_number: Option<Value>,
-    reason: Option<Value>,
-    comment: Option<Value>,
+    #[serde(borrow)]
+    registration_number: Option<&'t RawValue>,
+    #[serde(borrow)]
+    reason: Option<&'t RawValue>,
+    #[serde(borrow)]
+    comment: Option<&'t RawValue>,
     #[serde(borrow)]
     declaration: Option<&'t RawValue>,
     #[serde(borrow)]
@@ -85,7 +87,8 @@ pub fn read_opinion(status: u16, body: &[u8]) -> Option<Opinion> {
 }
 
 fn parsed(body: &[u8]) -> Option<Body<'_>> {
-    serde_json::from_slice(body).ok()
+    // Some servers begin with a byte order mark (RFC 8259 §8.1 lets a reader pass over it).
+    serde_json::from_slice(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)).ok()
 }
 
 fn accepted(body: Body<'_>) -> Option<Verdict> {
@@ -108,12 +111,12 @@ fn refusal(body: &[u8]) -> Option<(String, Option<String>)> {
     Some((reason, comment(body.comment)))
 }
 
-fn text(value: Option<Value>) -> Option<String> {
-    if let Value::String(text) = value? { Some(text) } else { None }
+fn text(value: Option<&RawValue>) -> Option<String> {
+    serde_json::from_str(value?.get()).ok()
 }
 
 /// Only what PostgreSQL can store.
-fn comment(value: Option<Value>) -> Option<String> {
+fn comment(value: Option<&RawValue>) -> Option<String> {
     text(value).filter(|t| is_reason(t))
 }
 
@@ -140,6 +143,8 @@ mod tests {
             (200, r#"{"registrationNumber":"2026B1"}"#, accepts("2026B1")),
             (200, r#"{"registrationNumber":""}"#, Answer::Later),
             (200, r#"{"registrationNumber":"2026B1","comment":5}"#, accepts("2026B1")),
+            (200, r#"{"registrationNumber":"2026B1","comment":"\ud800"}"#, accepts("2026B1")),
+            (200, "\u{feff}{\"registrationNumber\":\"2026B1\"}", accepts("2026B1")),
             (200, r#"{"registrationNumber":" 2026B1"}"#, Answer::Later),
             (200, "{\"registrationNumber\":\"\\u202e1\"}", Answer::Later),
             (200, r#"{"registrationNumber":7}"#, Answer::Later),

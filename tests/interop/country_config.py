@@ -8,6 +8,7 @@ the headers it got into the callback, does not look at what it should, and draws
 """
 
 import base64
+import gzip
 import http.client
 import json
 import secrets
@@ -86,7 +87,8 @@ def call(method, path, headers, body=b""):
             connection.putheader(name, value)
         connection.endheaders(body)
         answer = connection.getresponse()
-        return answer.status, answer.read()
+        said = answer.read()
+        return answer.status, gzip.decompress(said) if answer.getheader("content-encoding") == "gzip" else said
     finally:
         connection.close()
 

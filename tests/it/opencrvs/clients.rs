@@ -252,3 +252,24 @@ async fn a_resembling_birth_is_said_to_be_a_potential_duplicate() {
     app.drain().await;
     app.done().await;
 }
+
+/// async-graphql walks a fragment at each place that names it, before it counts anything.
+#[tokio::test]
+async fn a_document_that_would_grow_without_bounds_is_refused_at_once_and_nothing_is_written() {
+    let app = TestApp::start().await;
+    let token = app.token("registrar", &["register"]);
+    let fragments = (0..40).map(|n| format!(" fragment f{n} on Query {{ ...f{0} ...f{0} }}", n + 1));
+    let doubling = format!("{{ ...f0 }}{} fragment f40 on Query {{ __typename }}", fragments.collect::<String>());
+    let copies = "mutation($n: HumanNameInput) { createBirthRegistration(details: {registration: {draftId: \"draft-0001\"}, child: {name: [$n, $n, $n]}}) }";
+    let long = format!("{{ __typename }} #{}", "x".repeat(70_000));
+    for query in [doubling.as_str(), copies, &long] {
+        let body = json!({"query": query, "variables": {"n": {"use": "en", "firstNames": "Liseli"}}});
+        let request = app.http.post(format!("{}/graphql", app.base)).bearer_auth(&token).json(&body);
+        let answer = tokio::time::timeout(crate::harness::PATIENCE, request.send()).await.expect("no answer").unwrap();
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+        let said: Value = answer.json().await.unwrap();
+        assert!(said["errors"][0]["message"].as_str().unwrap().contains("document"), "{said}");
+    }
+    assert_nothing_was_written(&app).await;
+    app.done().await;
+}

@@ -8,6 +8,7 @@
 //! subscriptions and persisted queries. The schema is told only where `[opencrvs] introspection` is on.
 
 mod answer;
+mod bounds;
 mod clients;
 mod country;
 mod inputs;
@@ -106,10 +107,16 @@ async fn run(
     let bytes = body::read(&parts, body, state.settings.body_max).await?;
     let size = bytes.len();
     body::hold_more(&parts, size * COPIES).await?;
-    let request = body::off_thread(size, move || body::walked::<async_graphql::Request>(&bytes)).await?;
+    let mut request = body::off_thread(size, move || body::walked::<async_graphql::Request>(&bytes)).await?;
     if request.query.len() > DOCUMENT {
         return Err(
             Problem::new(Kind::BadRequest).detail("the document is too long: send what is declared as variables")
+        );
+    }
+    // What cannot be parsed is said by who executes it.
+    if request.parsed_query().is_ok_and(|document| !bounds::holds(document)) {
+        return Err(
+            Problem::new(Kind::BadRequest).detail("the document is too large, or has a variable inside a literal")
         );
     }
     Ok(Box::pin(schema.execute(request.data(state).data(caller))).await)
