@@ -190,6 +190,10 @@ async fn settle_answer(context: &Context, destination: &Destination, ended: &End
     // A lost lease does not take the verdict back: first verdict wins, whoever brings it.
     tx.commit().await?;
     count(destination, &settlements, &settled);
+    if standing == Standing::Decided && ended.healthy == Some(false) {
+        // It called back and then failed to say so: whoever gives verdicts is there.
+        note_health(context, destination, Pulse { answered: true, ..Pulse::default() }).await;
+    }
     if standing == Standing::Decided {
         context.wakeup.wake();
     } else {

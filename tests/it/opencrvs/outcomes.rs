@@ -118,6 +118,40 @@ async fn a_callback_that_arrives_before_the_deliverys_answer_stands() {
     }
 }
 
+/// A country config that confirms every registration and answers 500 to every delivery does its work.
+#[tokio::test]
+async fn a_peer_that_calls_back_and_then_fails_is_not_left_alone() {
+    let base = Base::default();
+    let known = Arc::clone(&base);
+    let url = peer(move |request, stream| {
+        let base = Arc::clone(&base);
+        async move {
+            let bundle: Value = serde_json::from_slice(&request.body).unwrap();
+            let number = format!("2026-{}", bundle["entry"][0]["resource"]["id"].as_str().unwrap());
+            assert_eq!(confirm(base.get().unwrap(), &request, &number).await.0, StatusCode::OK);
+            reply(stream, "500 Internal Server Error", "").await;
+        }
+    })
+    .await;
+    let app = TestApp::with(by_hand(move |settings| {
+        let country = &mut destination(settings, "country-config").definition;
+        country.url = url;
+        country.breaker.failures = 2;
+    }))
+    .await;
+    known.set(app.base.clone()).unwrap();
+    for n in 0..6 {
+        app.register_birth(&format!("draft-{n:04}")).await;
+    }
+    app.drain().await;
+    assert_eq!(app.count("select count(*) from record where status = 'registered'").await, 6);
+    assert_eq!(
+        app.count("select count(*) from destination where name = 'country-config' and circuit = 'closed'").await,
+        1
+    );
+    app.done().await;
+}
+
 /// #2743: a bundle that is too large for the country config was sent again and again for ever, and nobody saw.
 #[tokio::test]
 async fn what_will_never_be_taken_does_not_loop_for_ever() {
