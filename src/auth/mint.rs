@@ -131,15 +131,7 @@ impl Minter {
         action_id: Uuid,
         audience: &str,
     ) -> Result<String, SignerError> {
-        let both = Audience::Several([audience, &self.settings.gateway_audience]);
-        let scopes = [CONFIRM_REGISTRATION, REJECT_REGISTRATION];
-        let ttl = self.settings.record_ttl.as_secs();
-        self.signer.sign(&Claims {
-            act: Some(self.actor()),
-            record_id: Some(record_id),
-            action_id: Some(action_id),
-            ..self.claims(now(), ttl, initiator_id, both, &scopes)
-        })
+        self.deciding(initiator_id, action_id, audience, |claims| Claims { record_id: Some(record_id), ..claims })
     }
 
     /// The same as OpenCRVS 1.9 writes it: the record is the claim `eventId`.
@@ -150,15 +142,22 @@ impl Minter {
         action_id: Uuid,
         audience: &str,
     ) -> Result<String, SignerError> {
+        self.deciding(initiator_id, action_id, audience, |claims| Claims { event_id: Some(record_id), ..claims })
+    }
+
+    /// A token for one verdict; `of` says of which record.
+    fn deciding(
+        &self,
+        initiator_id: &str,
+        action_id: Uuid,
+        audience: &str,
+        of: impl FnOnce(Claims<'_>) -> Claims<'_>,
+    ) -> Result<String, SignerError> {
         let both = Audience::Several([audience, &self.settings.gateway_audience]);
         let scopes = [CONFIRM_REGISTRATION, REJECT_REGISTRATION];
         let ttl = self.settings.record_ttl.as_secs();
-        self.signer.sign(&Claims {
-            act: Some(self.actor()),
-            event_id: Some(record_id),
-            action_id: Some(action_id),
-            ..self.claims(now(), ttl, initiator_id, both, &scopes)
-        })
+        let claims = self.claims(now(), ttl, initiator_id, both, &scopes);
+        self.signer.sign(&of(Claims { act: Some(self.actor()), action_id: Some(action_id), ..claims }))
     }
 
     /// The audience of this service.
