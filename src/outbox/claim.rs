@@ -1,6 +1,7 @@
 //! Leases: taking messages to deliver.
 //!
-//! One statement, so nothing stays locked. Whether a destination may be sent to at all – its pause, its circuit, its
+//! One statement, so nothing stays locked. A claim has one fencing number for all that it takes and one row in
+//! `outbox_claim`, by which the rescuer finds it; its messages change in place, without a write to any index. Whether a destination may be sent to at all – its pause, its circuit, its
 //! rate limit – is decided inside it.
 
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub struct Ask<'a> {
     pub lease: Duration,
     /// Where to begin to look.
     pub from: Floor,
+    /// Earlier claims of which every message is settled: they are forgotten.
+    pub over: &'a [i64],
 }
 
 /// Where a claim begins to look: behind it lies what was taken already.
@@ -102,7 +105,7 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
             select (select room from gate) = 1 and random() < 0.5 as fresh_first
         ), due as materialized (
             select id from outbox_message
-            where destination = $1 and state = 'retrying' and available_at > $6 and available_at <= now()
+            where destination = $1 and base_state = 'retrying' and state = 'retrying' and available_at > $6 and available_at <= now()
               and (select room from gate) > 0
             order by available_at, id
             limit $4::int
@@ -113,7 +116,7 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
             from due
         ), fresh as materialized (
             select id from outbox_message
-            where destination = $1 and state = 'queued' and position > $7
+            where destination = $1 and base_state = 'queued' and state = 'queued' and position > $7
               and (select room from gate) > 0
             order by position
             limit $3::int
@@ -125,16 +128,24 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
             union all
             select id, true from numbered where not first
             limit (select room from gate)
+        ), number as materialized (
+            select nextval('outbox_lease') as lease, now() + make_interval(secs => $5) as until where exists (select from picked)
         ), taken as (
             update outbox_message m
-            set state = 'delivering', attempt = attempt + 1, lease = nextval('outbox_lease'),
-                lease_holder = $2, lease_until = now() + make_interval(secs => $5)
-            from picked
+            set state = 'delivering', attempt = attempt + 1, lease = number.lease, lease_holder = $2, lease_until = number.until
+            from picked, number
             where m.id = picked.id
             returning m.id, m.position, m.available_at, m.lease, m.kind, m.transaction_id, m.record_id, m.action_id, m.attempt,
                       m.rescues, m.redelivery,
                       extract(epoch from now() - m.refused_since)::float8 as refused_for,
                       m.initiator_id, m.initiator_scopes, m.traceparent, picked.old
+        ), held as (
+            insert into outbox_claim (lease, worker_id, destination, lease_until, message_ids)
+            select number.lease, $2, $1, number.until, array(select id from taken)
+            from number
+            where exists (select from taken)
+        ), over as (
+            delete from outbox_claim where lease = any ($8)
         ), noted as (
             update destination d
             set rate_tokens = case when g.tokens is null then d.rate_tokens else g.tokens - (select count(*) from picked) end,
@@ -163,10 +174,16 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
         ask.lease.as_secs_f64(),
         ask.from.due_after,
         ask.from.position,
+        ask.over,
     )
     .fetch_all(conn)
     .await?;
     Ok(batch(ask, rows))
+}
+
+/// Forgets claims of which every message is settled.
+pub async fn forget(conn: &mut PgConnection, over: &[i64]) -> sqlx::Result<()> {
+    sqlx::query!("delete from outbox_claim where lease = any ($1)", over).execute(conn).await.map(drop)
 }
 
 fn batch(ask: &Ask<'_>, rows: Vec<Row>) -> Batch {

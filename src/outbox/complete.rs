@@ -61,12 +61,15 @@ impl Settlement {
 /// Settles deliveries, in the caller's transaction; returns the ids that were settled. One that is missing
 /// lost its lease: somebody else owns it now and nothing of it was written.
 pub async fn complete(conn: &mut PgConnection, worker: Uuid, settlements: &[Settlement]) -> sqlx::Result<Vec<i64>> {
+    let mut settlements: Vec<&Settlement> = settlements.iter().collect();
+    // Rows are locked one after the other, in the order given: that of ids, here as everywhere.
+    settlements.sort_unstable_by_key(|s| s.id);
     let (finished, put_back): (Vec<&Settlement>, Vec<&Settlement>) =
         settlements.iter().partition(|s| s.outcome == Outcome::Delivered);
     let mut settled = Vec::with_capacity(settlements.len());
     let mut freed = Vec::new();
     let aside = if settlements.iter().any(|s| s.outcome == Outcome::Dead) {
-        hold_front(conn, settlements).await?
+        hold_front(conn, &settlements).await?
     } else {
         Vec::new()
     };
@@ -143,7 +146,8 @@ struct Back {
     skipped: bool,
 }
 
-/// Moves messages to the history. Rows are locked in the order of ids before they are deleted.
+/// Moves messages to the history. Each is found and locked by its id, whatever the planner makes of the statistics: a join
+/// would once begin at the messages being delivered, and compare each of them with each of these.
 async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> sqlx::Result<Vec<Finished>> {
     let ids: Vec<i64> = done.iter().map(|s| s.id).collect();
     let leases: Vec<i64> = done.iter().map(|s| s.lease).collect();
@@ -156,9 +160,9 @@ async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> 
         with told as materialized (
             select m.id, t.status, t.error, t.duration
             from unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[], $5::float8[]) as t (id, lease, status, error, duration)
-            join outbox_message m on m.id = t.id and m.lease = t.lease and m.state = 'delivering'
-            order by m.id
-            for update of m
+            cross join lateral (
+                select m.id from outbox_message m where m.id = t.id and m.lease = t.lease and m.state = 'delivering' for update
+            ) m
         ), gone as (
             delete from outbox_message m using told
             where m.id = told.id
@@ -189,7 +193,7 @@ async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> 
 
 /// Holds what is about to leave the front, in the order of ids: what is delivered, and what dies where the dead are set
 /// aside; returns the latter. Both let the next of their record go, so both wait for whoever adds one behind them.
-async fn hold_front(conn: &mut PgConnection, settlements: &[Settlement]) -> sqlx::Result<Vec<i64>> {
+async fn hold_front(conn: &mut PgConnection, settlements: &[&Settlement]) -> sqlx::Result<Vec<i64>> {
     let leaving = || settlements.iter().filter(|s| matches!(s.outcome, Outcome::Delivered | Outcome::Dead));
     let ids: Vec<i64> = leaving().map(|s| s.id).collect();
     let leases: Vec<i64> = leaving().map(|s| s.lease).collect();
@@ -198,10 +202,12 @@ async fn hold_front(conn: &mut PgConnection, settlements: &[Settlement]) -> sqlx
         r#"
         select m.id, t.dead as "dead!"
         from unnest($1::bigint[], $2::bigint[], $3::bool[]) as t (id, lease, dead)
-        join outbox_message m on m.id = t.id and m.lease = t.lease and m.state = 'delivering'
-        where not t.dead or (select d.on_dead from destination d where d.name = m.destination) = 'skip'
-        order by m.id
-        for update of m
+        cross join lateral (
+            select m.id from outbox_message m
+            where m.id = t.id and m.lease = t.lease and m.state = 'delivering'
+              and (not t.dead or (select d.on_dead from destination d where d.name = m.destination) = 'skip')
+            for update
+        ) m
         "#,
         &ids,
         &leases,
@@ -233,9 +239,9 @@ async fn return_to_queue(
             select m.id, t.outcome, t.delay, t.status, t.error, t.refused, t.duration
             from unnest($1::bigint[], $2::bigint[], $3::text[], $4::float8[], $5::smallint[], $6::text[], $7::bool[], $8::float8[])
                  as t (id, lease, outcome, delay, status, error, refused, duration)
-            join outbox_message m on m.id = t.id and m.lease = t.lease and m.state = 'delivering'
-            order by m.id
-            for no key update of m
+            cross join lateral (
+                select m.id from outbox_message m where m.id = t.id and m.lease = t.lease and m.state = 'delivering' for no key update
+            ) m
         ), back as (
             update outbox_message m
             set state = case when told.outcome = 'dead' then 'dead' else 'retrying' end::message_state,

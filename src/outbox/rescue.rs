@@ -1,4 +1,5 @@
-//! Leases: taking messages back from the dead.
+//! Leases: taking messages back from the dead. Claims of dead workers are found in `outbox_claim`, and their messages by
+//! their ids: nothing is indexed that each claim would have to write.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -15,6 +16,21 @@ pub struct Rescued {
     pub dead: usize,
 }
 
+/// Whether there is a lost claim: its hard end has passed or its worker's heartbeat is older than two intervals.
+pub async fn is_any_lost(conn: &mut PgConnection) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"
+        select exists (
+            select from outbox_claim c
+            where c.lease_until <= now()
+               or not exists (select from worker w where w.id = c.worker_id and w.heartbeat_at > now() - 2 * w.interval)
+        ) as "lost!"
+        "#
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// Takes back every lease whose hard end has passed or whose worker's heartbeat is older than two intervals, in the
 /// caller's transaction. A message that was rescued `max_rescues` times already becomes `dead`.
 pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<Rescued> {
@@ -24,10 +40,11 @@ pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<R
         r#"
         with lost as materialized (
             select m.id, m.lease, m.lease_holder
-            from outbox_message m
-            left join worker w on w.id = m.lease_holder
-            where m.state = 'delivering'
-              and (m.lease_until <= now() or w.id is null or w.heartbeat_at <= now() - 2 * w.interval)
+            from outbox_claim c
+            left join worker w on w.id = c.worker_id
+            cross join lateral unnest(c.message_ids) as i (id)
+            join outbox_message m on m.id = i.id and m.lease = c.lease and m.state = 'delivering'
+            where c.lease_until <= now() or w.id is null or w.heartbeat_at <= now() - 2 * w.interval
         ), held as materialized (
             -- the fence: one that was settled and claimed anew since we looked has another number
             select m.id, lost.lease_holder
@@ -68,7 +85,44 @@ pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<R
     let rescued = Rescued { retrying: rows.len() - dead, dead };
     let aside: Vec<Freed> = rows.into_iter().filter(|r| r.skipped).map(Freed::from).collect();
     promote(conn, &aside).await?;
+    forget_lost(conn).await?;
     Ok(rescued)
+}
+
+/// Forgets lost claims of which nothing is held any more. Messages that somebody had locked keep theirs for the next turn.
+async fn forget_lost(conn: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::query!(
+        r#"
+        delete from outbox_claim c
+        where (c.lease_until <= now()
+               or not exists (select from worker w where w.id = c.worker_id and w.heartbeat_at > now() - 2 * w.interval))
+          and not exists (
+              select from unnest(c.message_ids) as i (id)
+              join outbox_message m on m.id = i.id and m.lease = c.lease and m.state = 'delivering'
+          )
+        "#
+    )
+    .execute(conn)
+    .await
+    .map(drop)
+}
+
+/// Writes down claims of which nothing is written, so that they can be found when they are lost: those of releases before
+/// there was `outbox_claim`, which may still run beside this one. Reads all messages; returns how many claims it found.
+pub async fn find_unwritten(conn: &mut PgConnection) -> sqlx::Result<u64> {
+    sqlx::query!(
+        r#"
+        insert into outbox_claim (lease, worker_id, destination, lease_until, message_ids)
+        select m.lease, m.lease_holder, m.destination, m.lease_until, array_agg(m.id)
+        from outbox_message m
+        where m.state = 'delivering' and not exists (select from outbox_claim c where c.lease = m.lease)
+        group by m.lease, m.lease_holder, m.destination, m.lease_until
+        on conflict (lease) do nothing
+        "#
+    )
+    .execute(conn)
+    .await
+    .map(|done| done.rows_affected())
 }
 
 /// Holds what is about to be set aside, unless somebody is adding a message behind it at this moment: it lets the next of
@@ -77,11 +131,12 @@ async fn hold_front(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<V
     sqlx::query_scalar!(
         r#"
         select m.id
-        from outbox_message m
-        join destination d on d.name = m.destination and d.on_dead = 'skip'
-        left join worker w on w.id = m.lease_holder
-        where m.state = 'delivering' and m.rescues >= $1
-          and (m.lease_until <= now() or w.id is null or w.heartbeat_at <= now() - 2 * w.interval)
+        from outbox_claim c
+        join destination d on d.name = c.destination and d.on_dead = 'skip'
+        left join worker w on w.id = c.worker_id
+        cross join lateral unnest(c.message_ids) as i (id)
+        join outbox_message m on m.id = i.id and m.lease = c.lease and m.state = 'delivering' and m.rescues >= $1
+        where c.lease_until <= now() or w.id is null or w.heartbeat_at <= now() - 2 * w.interval
         order by m.id
         for update of m skip locked
         "#,

@@ -196,16 +196,11 @@ pub async fn verdict_on(
     Ok(action::verdict_on(conn, record_id, action_id).await?)
 }
 
-/// What messages are rendered from.
-pub async fn sources(conn: &mut PgConnection, actions: &[Uuid]) -> Result<Vec<Source>, CommandError> {
-    Ok(action::sources(conn, actions).await?)
-}
-
-/// The declaration of a version, as text.
-pub async fn declaration(
+/// What messages are rendered from, with the declarations or without.
+pub async fn sources(
     conn: &mut PgConnection,
-    record_id: Uuid,
-    at_version: i32,
-) -> Result<Option<String>, CommandError> {
-    Ok(version::declaration(conn, record_id, at_version).await?)
+    actions: &[Uuid],
+    with_declarations: bool,
+) -> Result<Vec<Source>, CommandError> {
+    Ok(action::sources(conn, actions, with_declarations).await?)
 }

@@ -7,7 +7,6 @@ use sqlx::PgPool;
 
 use super::answer::{self, Said};
 use super::delivery::{AMENDED_MAX, BODY_MAX};
-use super::payload::Content;
 use super::settle::{Ended, NOT_SENT};
 use super::signature::{Signing, Unsignable};
 use super::wanted::Unread;
@@ -20,7 +19,7 @@ use crate::outbox::retry::{self, Answer};
 use crate::records::commands::{self, CommandError};
 use crate::records::effects::EVENT_REGISTRATION;
 use crate::records::event_document::{self, Head};
-use crate::records::queries::{self, Source};
+use crate::records::queries::Source;
 
 /// Class of an answer that is cut off where its number may be.
 const TOO_LARGE: &str = "answer-too-large";
@@ -55,7 +54,7 @@ pub(super) async fn deliver(
     context: &Context,
     destination: &Destination,
     message: Claimed,
-    source: Option<Source>,
+    source: Option<Arc<Source>>,
 ) -> Ended {
     let action_id = message.action_id;
     if asks_verdict(destination, &message) && source.as_ref().is_some_and(|s| !s.awaited) {
@@ -63,7 +62,7 @@ pub(super) async fn deliver(
         let settlement = Settlement::without_exchange(&message, Outcome::Delivered);
         return Ended::without_exchange(settlement, action_id, message.probe);
     }
-    let prepared = match is_wanted(context, destination, &message, source.as_ref()).await {
+    let prepared = match is_wanted(context, destination, &message, source.as_deref()).await {
         Ok(true) => prepare(context, destination, &message, source).await,
         Ok(false) => {
             let done = Settlement::without_exchange(&message, Outcome::Delivered);
@@ -122,12 +121,12 @@ async fn prepare(
     context: &Context,
     destination: &Destination,
     message: &Claimed,
-    source: Option<Source>,
+    source: Option<Arc<Source>>,
 ) -> Result<delivery::Request, NotSent> {
     let source = source.ok_or(NotSent::NoSource)?;
     let format = destination.definition.format;
-    let beside = content_of(&context.db, destination, &source).await?;
-    let payload = payload::render(format, message, &source, beside)?;
+    let document = if format == Format::OpencrvsTrigger { document(&context.db, &source).await? } else { None };
+    let payload = payload::render(format, message, &source, document)?;
     let signing =
         Signing::new(destination.secrets.clone(), destination.ed25519.then(|| Arc::clone(&context.webhook_key)));
     let signature =
@@ -154,20 +153,11 @@ fn asks_verdict(destination: &Destination, message: &Claimed) -> bool {
     matches!(format, Format::OpencrvsEventRegistration | Format::OpencrvsTrigger) && message.kind == EVENT_REGISTRATION
 }
 
-async fn content_of(db: &PgPool, destination: &Destination, source: &Source) -> Result<Content, NotSent> {
-    let format = destination.definition.format;
-    if format == Format::OpencrvsTrigger {
-        let mut conn = db.acquire().await?;
-        let head = Head { record_id: source.record_id, event: &source.event, tracking_id: &source.tracking_id };
-        let document = event_document::until(&mut conn, head, source.action_id).await?;
-        return Ok(document.map_or(Content::Nothing, Content::Document));
-    }
-    if !payload::carries_declaration(format, &destination.definition.effects) {
-        return Ok(Content::Nothing);
-    }
+/// The event's document as of the action.
+async fn document(db: &PgPool, source: &Source) -> Result<Option<String>, NotSent> {
     let mut conn = db.acquire().await?;
-    let declaration = queries::declaration(&mut conn, source.record_id, source.version).await?;
-    Ok(declaration.map_or(Content::Nothing, Content::Declaration))
+    let head = Head { record_id: source.record_id, event: &source.event, tracking_id: &source.tracking_id };
+    Ok(event_document::until(&mut conn, head, source.action_id).await?)
 }
 
 fn token(context: &Context, destination: &Destination, message: &Claimed) -> Result<Option<String>, SignerError> {

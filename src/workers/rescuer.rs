@@ -4,7 +4,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::metrics;
-use crate::outbox::rescue::{Rescued, rescue};
+use crate::outbox::rescue::{self, Rescued};
 use crate::periodic;
 
 /// Rescues until stopped.
@@ -16,8 +16,11 @@ pub async fn run(context: Context, stop: CancellationToken) {
 
 /// Rescues once.
 pub async fn run_once(context: &Context) -> sqlx::Result<Rescued> {
+    if !rescue::is_any_lost(&mut *context.db.acquire().await?).await? {
+        return Ok(Rescued::default());
+    }
     let mut tx = context.db.begin().await?;
-    let rescued = rescue(&mut tx, context.settings.max_rescues).await?;
+    let rescued = rescue::rescue(&mut tx, context.settings.max_rescues).await?;
     tx.commit().await?;
     if rescued != Rescued::default() {
         metrics::rescued(rescued.retrying + rescued.dead);

@@ -1,6 +1,7 @@
 //! Writes down what came of deliveries. Those that touch no record are settled together; one whose answer says something of
 //! its record is settled in a transaction of its own, record first, then the fence.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::answer::Said;
@@ -43,7 +44,8 @@ const TRIES: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Settles deliveries, whatever it takes within reason. `clean`: the circuit was closed and without failures when last seen.
-pub(super) async fn settle(context: &Context, destination: &Destination, ended: Vec<Ended>, clean: bool) {
+/// Returns the fencing numbers of those that were settled, or that somebody else owns by now.
+pub(super) async fn settle(context: &Context, destination: &Destination, ended: Vec<Ended>, clean: bool) -> Vec<i64> {
     let mut pulse = Pulse::default();
     for e in &ended {
         pulse.note(e.healthy, e.probe);
@@ -57,7 +59,7 @@ pub(super) async fn settle(context: &Context, destination: &Destination, ended: 
     if pulse.failures > 0 || pulse.probe_unused || (pulse.answered && !clean) {
         note_health(context, destination, pulse).await;
     }
-    insist(context, destination, plain.into_iter().map(|e| e.settlement).collect(), with_answer).await;
+    insist(context, destination, plain.into_iter().map(|e| e.settlement).collect(), with_answer).await
 }
 
 fn is_released(settlement: &Settlement) -> bool {
@@ -102,7 +104,14 @@ async fn pause(context: &Context, destination: &Destination) {
 }
 
 /// Those that touch no record together; if somebody holds one of them, each by itself, so that it delays no other.
-async fn insist(context: &Context, destination: &Destination, mut plain: Vec<Settlement>, mut answers: Vec<Ended>) {
+async fn insist(
+    context: &Context,
+    destination: &Destination,
+    mut plain: Vec<Settlement>,
+    mut answers: Vec<Ended>,
+) -> Vec<i64> {
+    let mut leases: HashMap<i64, i64> =
+        plain.iter().chain(answers.iter().map(|e| &e.settlement)).map(|s| (s.id, s.lease)).collect();
     let mut pause = FIRST_PAUSE;
     for left in (0..TRIES).rev() {
         plain = together(context, destination, plain).await;
@@ -115,14 +124,16 @@ async fn insist(context: &Context, destination: &Destination, mut plain: Vec<Set
         }
         answers = failed;
         if plain.is_empty() && answers.is_empty() {
-            return;
+            return leases.into_values().collect();
         }
         tokio::time::sleep(pause).await;
         pause *= 2;
     }
-    for _ in 0..plain.len() + answers.len() {
+    for given_up in plain.iter().chain(answers.iter().map(|e| &e.settlement)) {
         metrics::settlement_given_up();
+        leases.remove(&given_up.id);
     }
+    leases.into_values().collect()
 }
 
 /// Returns what could not be settled.

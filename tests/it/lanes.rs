@@ -57,7 +57,7 @@ async fn pages(conn: &mut PgConnection, position: i64) -> i64 {
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *conn).await.unwrap();
     let explain = format!(
         "explain (analyze, buffers, format json)
-         execute the_claim('search', '00000000-0000-0000-0000-000000000000', 100, 50, 60, '-infinity', {position})"
+         execute the_claim('search', '00000000-0000-0000-0000-000000000000', 100, 50, 60, '-infinity', {position}, '{{}}')"
     );
     let mut tx = conn.begin().await.unwrap();
     let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *tx).await.unwrap();
@@ -72,7 +72,7 @@ async fn pages(conn: &mut PgConnection, position: i64) -> i64 {
 async fn drain(db: &PgPool, worker: Uuid) -> Floor {
     let mut from = Floor::default();
     loop {
-        let ask = Ask { destination: "search", worker, limit: 1000, retries: 0, lease: HOUR, from };
+        let ask = Ask { destination: "search", worker, limit: 1000, retries: 0, lease: HOUR, from, over: &[] };
         let batch = claim(&mut db.acquire().await.unwrap(), &ask).await.unwrap();
         from = batch.next;
         let done: Vec<Settlement> =

@@ -93,7 +93,7 @@ fn of_workers(since: &str) -> [Pinned; 9] {
         Pinned {
             source: include_str!("../../src/outbox/claim.rs"),
             function: "claim",
-            arguments: format!("'search', {NIL}, 10, 5, 60, '-infinity', 0"),
+            arguments: format!("'search', {NIL}, 10, 5, 60, '-infinity', 0, array[1]::bigint[]"),
             most: 500,
         },
         Pinned {
@@ -128,7 +128,7 @@ fn of_workers(since: &str) -> [Pinned; 9] {
         Pinned {
             source: include_str!("../../src/records/store/action.rs"),
             function: "sources",
-            arguments: actions,
+            arguments: format!("{actions}, true"),
             most: 200,
         },
         Pinned {

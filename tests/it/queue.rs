@@ -331,11 +331,11 @@ async fn a_claim_reads_its_partial_indexes_in_order() {
     .await;
     for (query, index) in [
         (
-            "select id from outbox_message where destination = 'search' and state = 'queued' order by position limit 100 for no key update skip locked",
+            "select id from outbox_message where destination = 'search' and base_state = 'queued' and state = 'queued' order by position limit 100 for no key update skip locked",
             "outbox_message_queued",
         ),
         (
-            "select id from outbox_message where destination = 'search' and state = 'retrying' and available_at <= now() order by available_at, id limit 50 for no key update skip locked",
+            "select id from outbox_message where destination = 'search' and base_state = 'retrying' and state = 'retrying' and available_at <= now() order by available_at, id limit 50 for no key update skip locked",
             "outbox_message_retrying",
         ),
     ] {

@@ -222,8 +222,8 @@ async fn a_lease_ends_at_its_hard_end_though_its_worker_lives_and_each_rescue_is
     assert_eq!(claim(&db, me, 1).await.len(), 1);
     let nothing = rescue(&mut conn, 20).await.unwrap();
     assert_eq!(nothing, Rescued::default(), "a living worker's leases are left alone");
-    sqlx::query("update outbox_message set lease_until = now() where id = $1")
-        .bind(late.id)
+    sqlx::query("update outbox_claim set lease_until = now() where lease = $1")
+        .bind(late.lease)
         .execute(&db)
         .await
         .unwrap();
@@ -286,7 +286,8 @@ fn claim_statement() -> &'static str {
     source.split_once("r#\"").unwrap().1.split_once("\"#").unwrap().0
 }
 
-const THE_CLAIM: &str = "the_claim('search', '00000000-0000-0000-0000-000000000000', 100, 50, 60, '-infinity', 0)";
+const THE_CLAIM: &str =
+    "the_claim('search', '00000000-0000-0000-0000-000000000000', 100, 50, 60, '-infinity', 0, '{}')";
 
 /// The plan of the code's own claim on a connection that has made it often, as a worker's has.
 async fn plan_of_claim(conn: &mut PgConnection) -> String {

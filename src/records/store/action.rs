@@ -366,21 +366,30 @@ pub struct Source {
     pub created_at: OffsetDateTime,
     /// Whether the record still awaits the verdict on this action. The only thing that changes; not rendered.
     pub awaited: bool,
+    /// The declaration of that version, as the text that was stored, if it was asked for.
+    pub declaration: Option<String>,
 }
 
-/// Reads the sources of messages.
-pub(crate) async fn sources(conn: &mut PgConnection, actions: &[Uuid]) -> sqlx::Result<Vec<Source>> {
+/// Reads the sources of messages, with their declarations or without.
+pub(crate) async fn sources(
+    conn: &mut PgConnection,
+    actions: &[Uuid],
+    with_declarations: bool,
+) -> sqlx::Result<Vec<Source>> {
     sqlx::query_as!(
         Source,
         r#"
         select a.id as action_id, a.record_id, r.event, r.tracking_id, a.transaction_id, a.action as "action: ActionKind",
                a.status as "action_status: ActionStatus", a.record_status as "record_status: Status", a.registration_number,
-               a.version, a.created_by, a.created_at, coalesce(r.awaiting_action_id = a.id, false) as "awaited!"
+               a.version, a.created_by, a.created_at, coalesce(r.awaiting_action_id = a.id, false) as "awaited!",
+               case when $2 then (select v.declaration::text from record_version v
+                                  where v.record_id = a.record_id and v.version = a.version) end as declaration
         from record_action a
         join record r on r.id = a.record_id
         where a.id = any ($1)
         "#,
-        actions
+        actions,
+        with_declarations,
     )
     .fetch_all(conn)
     .await

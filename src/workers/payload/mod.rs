@@ -90,25 +90,15 @@ impl Subject<'_> {
     }
 }
 
-/// What is read for a message beside its action.
-#[derive(Clone, Debug, Default)]
-pub enum Content {
-    /// The format has none.
-    #[default]
-    Nothing,
-    /// The declaration of the action's version.
-    Declaration(String),
-    /// The event's document as of the action.
-    Document(String),
-}
-
-/// Renders a message.
-pub fn render(format: Format, message: &Claimed, source: &Source, content: Content) -> Result<Payload, PayloadError> {
-    let (declaration, document) = match content {
-        Content::Nothing => (None, None),
-        Content::Declaration(text) => (Some(stamp(&text, source)?), None),
-        Content::Document(text) => (None, Some(text)),
-    };
+/// Renders a message: with the declaration if its source has it. `document` is the event's as of the action, for the format
+/// that sends it.
+pub fn render(
+    format: Format,
+    message: &Claimed,
+    source: &Source,
+    document: Option<String>,
+) -> Result<Payload, PayloadError> {
+    let declaration = source.declaration.as_deref().map(|text| stamp(text, source)).transpose()?;
     let subject = Subject { message, source, declaration };
     match format {
         Format::Cloudevents => cloudevents::render(&subject),

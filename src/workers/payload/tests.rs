@@ -48,13 +48,14 @@ fn source() -> Source {
         created_by: "clerk".to_owned(),
         created_at: datetime!(2026-11-01 12:00 UTC),
         awaited: false,
+        declaration: None,
     }
 }
 
 fn rendered(format: Format, declaration: Option<&str>) -> (Payload, Value) {
-    let content = || declaration.map_or(Content::Nothing, |text| Content::Declaration(text.to_owned()));
-    let payload = render(format, &message(), &source(), content()).unwrap();
-    let again = render(format, &Claimed { attempt: 9, ..message() }, &source(), content());
+    let source = Source { declaration: declaration.map(str::to_owned), ..source() };
+    let payload = render(format, &message(), &source, None).unwrap();
+    let again = render(format, &Claimed { attempt: 9, ..message() }, &source, None);
     assert_eq!(payload, again.unwrap(), "the same at each attempt");
     let body = serde_json::from_slice(&payload.body).unwrap();
     (payload, body)
@@ -100,7 +101,7 @@ fn a_cloud_events_type_is_what_the_action_did() {
         let (action, action_status) = step.appends();
         // A record that is marked as no duplicate stays declared where the step that it resumes follows.
         let source = Source { action, action_status, record_status: Status::Declared, ..source() };
-        let payload = render(Format::Cloudevents, &message(), &source, Content::Nothing).unwrap();
+        let payload = render(Format::Cloudevents, &message(), &source, None).unwrap();
         let body: Value = serde_json::from_slice(&payload.body).unwrap();
         assert_eq!(body["type"], format!("org.crvs.record.{word}.v1"), "{step:?}");
     }
@@ -145,11 +146,10 @@ fn opencrvs_services_get_what_its_workflow_sends() {
 #[test]
 fn a_trigger_is_the_events_document_as_it_is() {
     let document = r#"{ "id": 1.50 }"#;
-    let payload =
-        render(Format::OpencrvsTrigger, &message(), &source(), Content::Document(document.to_owned())).unwrap();
+    let payload = render(Format::OpencrvsTrigger, &message(), &source(), Some(document.to_owned())).unwrap();
     assert_eq!(payload.path, "/trigger/events/birth/actions/REGISTER");
     assert_eq!((payload.content_type, payload.body.as_slice()), ("application/json", document.as_bytes()));
-    let without = render(Format::OpencrvsTrigger, &message(), &source(), Content::Nothing);
+    let without = render(Format::OpencrvsTrigger, &message(), &source(), None);
     assert!(matches!(without, Err(PayloadError::NoDocument)));
 }
 

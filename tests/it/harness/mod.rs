@@ -288,8 +288,8 @@ impl TestApp {
 
     /// Ends the leases of every worker but ours, or of all, as time would.
     pub(crate) async fn expire_leases(&self) {
-        self.execute("update outbox_message set lease_until = now() - interval '1 second' where state = 'delivering'")
-            .await;
+        self.execute("update outbox_claim set lease_until = now() - interval '1 second'").await;
+        self.execute("update outbox_message set lease_until = now() where state = 'delivering'").await;
     }
 
     /// Takes lost leases back.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 /// What a lane would ask for, for an hour, from the start of the queue.
 fn ask(destination: &str, worker: Uuid, limit: u16) -> Ask<'_> {
     let from = Floor::default();
-    Ask { destination, worker, limit, retries: limit.div_ceil(2), lease: Duration::from_hours(1), from }
+    Ask { destination, worker, limit, retries: limit.div_ceil(2), lease: Duration::from_hours(1), from, over: &[] }
 }
 
 /// Claims, whatever the circuit says.

@@ -287,10 +287,12 @@ impl World {
     }
 
     async fn expire(&mut self) {
-        sqlx::query("update outbox_message set lease_until = now() - interval '1 second' where state = 'delivering'")
-            .execute(&self.db)
-            .await
-            .unwrap();
+        for table in [
+            "update outbox_message set lease_until = now() - interval '1 second' where state = 'delivering'",
+            "update outbox_claim set lease_until = now() - interval '1 second'",
+        ] {
+            sqlx::query(table).execute(&self.db).await.unwrap();
+        }
     }
 
     /// Whatever is not `delivering` any more has lost its lease.
