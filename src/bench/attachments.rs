@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 pub(super) async fn run(
     options: &Options,
-    bed: &Bed,
+    bed: &Bed<'_>,
     report: &mut (dyn FnMut(Figure) + Send),
 ) -> Result<(), BenchError> {
     let clients = options.size.unwrap_or(USUAL);

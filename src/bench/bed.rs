@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dev_postgres::Cluster;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool};
 
 use super::BenchError;
 use crate::auth::{MintSettings, Minter, Signer, SignerError};
@@ -19,14 +19,15 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const AUDIENCE: &str = "opencrvs:gateway-user";
 
 /// The ground of a scenario.
-pub(super) struct Bed {
-    dir: PathBuf,
+pub(super) struct Bed<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) dir: PathBuf,
     url: String,
-    minter: Minter,
+    pub(super) minter: Arc<Minter>,
 }
 
-impl Bed {
-    pub(super) fn new(cluster: &Cluster, dir: &Path) -> Result<Self, BenchError> {
+impl<'a> Bed<'a> {
+    pub(super) fn new(cluster: &'a Cluster, dir: &Path) -> Result<Self, BenchError> {
         let signer = Arc::new(Signer::load_or_generate(&dir.join("signing-key.pem"))?);
         let settings = MintSettings {
             issuer: "crvs-outbox".to_owned(),
@@ -35,8 +36,8 @@ impl Bed {
             delivery_ttl: Duration::from_mins(5),
             record_ttl: Duration::from_hours(24),
         };
-        let minter = Minter::new(signer, settings)?;
-        Ok(Self { dir: dir.to_owned(), url: cluster.url(), minter })
+        let minter = Arc::new(Minter::new(signer, settings)?);
+        Ok(Self { cluster, dir: dir.to_owned(), url: cluster.url(), minter })
     }
 
     /// A token of a user who may do this.
@@ -51,7 +52,22 @@ impl Bed {
 
     /// A connection whose statements may take long without a word in the log.
     pub(super) async fn quiet(&self) -> Result<PgConnection, BenchError> {
-        Ok(PgConnection::connect_with(&db::options(&self.url)?.disable_statement_logging()).await?)
+        quiet(&self.url).await
+    }
+
+    /// Makes a database of its own in the cluster, empty; returns its URL.
+    pub(super) async fn database(&self, name: &'static str) -> Result<String, BenchError> {
+        let mut conn = self.quiet().await?;
+        conn.execute(sqlx::raw_sql(AssertSqlSafe(format!("create database {name}")))).await?;
+        conn.close().await?;
+        Ok(self.cluster.url_for(name))
+    }
+
+    /// The same with the schema of the service.
+    pub(super) async fn schema(&self, name: &'static str) -> Result<String, BenchError> {
+        let url = self.database(name).await?;
+        db::migrate(&url).await?;
+        Ok(url)
     }
 
     /// Starts the service with the usual receivers at `sink`, and these further settings.
@@ -76,6 +92,23 @@ impl Bed {
         }
         Ok(service)
     }
+}
+
+/// A connection whose statements may take long without a word in the log.
+pub(super) async fn quiet(url: &str) -> Result<PgConnection, BenchError> {
+    Ok(PgConnection::connect_with(&db::options(url)?.disable_statement_logging()).await?)
+}
+
+/// Runs the statements of a file, in which `{name}`s are replaced; then cleans up and writes out, so that no round pays for
+/// what was made before it.
+pub(super) async fn fill(url: &str, sql: &str, names: &[(&str, &str)]) -> Result<(), BenchError> {
+    let sql = names.iter().fold(sql.to_owned(), |sql, (name, value)| sql.replace(&format!("{{{name}}}"), value));
+    let mut conn = quiet(url).await?;
+    for sql in [sql.as_str(), "vacuum analyze", "checkpoint"] {
+        conn.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await?;
+    }
+    conn.close().await?;
+    Ok(())
 }
 
 fn free_address() -> std::io::Result<SocketAddr> {
@@ -108,6 +141,10 @@ pub(super) struct Service {
 }
 
 impl Service {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// An address below its API.
     pub(super) fn at(&self, path: &str) -> String {
         format!("http://{}{path}", self.public)
