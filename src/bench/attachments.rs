@@ -33,7 +33,7 @@ pub(super) async fn run(
     report: &mut (dyn FnMut(Figure) + Send),
 ) -> Result<(), BenchError> {
     let clients = options.size.unwrap_or(USUAL);
-    let sink = Sink::start().await?;
+    let sink = Sink::start()?;
     for (variant, inline) in [("streamed", false), ("inline", true)] {
         let service = bed.serve(sink.addr, "[limits]\nrequests_per_second = 0\n").await?;
         report(Figure::value(NAME, format!("{variant}: memory before"), megabytes(service.memory()?.now), "MB"));

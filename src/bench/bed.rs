@@ -16,6 +16,8 @@ use crate::db;
 
 /// How long the service may take to become ready.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// The effects that have a receiver.
+const USUAL: [&str; 4] = ["search", "audit", "metrics", "notification"];
 const AUDIENCE: &str = "opencrvs:gateway-user";
 
 /// The ground of a scenario.
@@ -70,11 +72,26 @@ impl<'a> Bed<'a> {
         Ok(url)
     }
 
+    /// Where the service's data is.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Starts the service with the usual receivers at `sink`, and these further settings.
     pub(super) async fn serve(&self, sink: SocketAddr, settings: &str) -> Result<Service, BenchError> {
+        self.serve_to(&USUAL, sink, settings).await
+    }
+
+    /// The same with one receiver for each of these effects.
+    pub(super) async fn serve_to(
+        &self,
+        effects: &[&str],
+        sink: SocketAddr,
+        settings: &str,
+    ) -> Result<Service, BenchError> {
         let (public, internal) = (free_address()?, free_address()?);
         let config = self.dir.join("bench.toml");
-        std::fs::write(&config, configuration(&self.dir, sink, settings))?;
+        std::fs::write(&config, configuration(&self.dir, effects, sink, settings))?;
         let log = self.dir.join("service.log");
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("serve").arg("--config").arg(&config).env("DATABASE_URL", &self.url).env("RUST_LOG", "warn");
@@ -99,9 +116,17 @@ pub(super) async fn quiet(url: &str) -> Result<PgConnection, BenchError> {
     Ok(PgConnection::connect_with(&db::options(url)?.disable_statement_logging()).await?)
 }
 
+/// Runs a few statements.
+pub(super) async fn execute(url: &str, sql: &'static str) -> Result<(), BenchError> {
+    let mut conn = quiet(url).await?;
+    conn.execute(sqlx::raw_sql(sql)).await?;
+    conn.close().await?;
+    Ok(())
+}
+
 /// Runs the statements of a file, in which `{name}`s are replaced; then cleans up and writes out, so that no round pays for
 /// what was made before it.
-pub(super) async fn fill(url: &str, sql: &str, names: &[(&str, &str)]) -> Result<(), BenchError> {
+pub(super) async fn fill(url: &str, sql: &str, names: &[(&str, String)]) -> Result<(), BenchError> {
     let sql = names.iter().fold(sql.to_owned(), |sql, (name, value)| sql.replace(&format!("{{{name}}}"), value));
     let mut conn = quiet(url).await?;
     for sql in [sql.as_str(), "vacuum analyze", "checkpoint"] {
@@ -116,18 +141,16 @@ fn free_address() -> std::io::Result<SocketAddr> {
 }
 
 /// Whoever submits is not limited here: the limit is not what is measured.
-fn configuration(dir: &Path, sink: SocketAddr, settings: &str) -> String {
+fn configuration(dir: &Path, effects: &[&str], sink: SocketAddr, settings: &str) -> String {
     use std::fmt::Write as _;
     let key = dir.join("signing-key.pem");
     let mut text = format!(
         "stop_seconds = 1\n[egress]\nallow = [\"127.0.0.0/8\"]\n[tokens]\nsigning_key_file = {:?}\n{settings}\n",
         key.display().to_string()
     );
-    for (name, effect) in
-        [("search", "search"), ("audit", "audit"), ("metrics", "metrics"), ("notification", "notification")]
-    {
+    for name in effects {
         // Writing to a String cannot fail.
-        write!(text, "[[destinations]]\nname = \"{name}\"\nurl = \"http://{sink}/{name}\"\neffects = [\"{effect}\"]\nformat = \"cloudevents\"\n")
+        write!(text, "[[destinations]]\nname = \"{name}\"\nurl = \"http://{sink}/{name}\"\neffects = [\"{name}\"]\nformat = \"cloudevents\"\n")
             .unwrap_or_default();
     }
     text

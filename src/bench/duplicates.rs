@@ -25,7 +25,7 @@ pub(super) async fn run(
     report: &mut (dyn FnMut(Figure) + Send),
 ) -> Result<(), BenchError> {
     let rows = options.size.unwrap_or(USUAL);
-    let sink = Sink::start().await?;
+    let sink = Sink::start()?;
     // The schema is the service's to make.
     drop(bed.serve(sink.addr, "").await?);
     fill(bed, rows).await?;

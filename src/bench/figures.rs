@@ -92,12 +92,9 @@ impl Figure {
     pub fn line(&self) -> String {
         let Self { scenario, variant, value, unit, cores, .. } = self;
         let mut line = format!("{scenario:<12} {variant:<44} {value:>10.1} {unit}");
-        if let Some((low, high)) = self.low.zip(self.high) {
-            line += &format!("  ({low:.1} to {high:.1})");
-        }
-        if let Some((limit, ratio)) = self.limit.zip(self.ratio) {
-            line += &format!("  {ratio:.2} of {limit:.1}");
-        }
+        let rounds = self.low.zip(self.high).map(|(low, high)| format!("  ({low:.1} to {high:.1})"));
+        let ratio = self.limit.zip(self.ratio).map(|(limit, ratio)| format!("  {ratio:.2} of {limit:.1}"));
+        line.extend([rounds, ratio].into_iter().flatten());
         for (name, ms) in [("p50", self.p50_ms), ("p95", self.p95_ms), ("p99", self.p99_ms)] {
             line += &ms.map(|ms| format!("  {name} {ms:.1} ms")).unwrap_or_default();
         }

@@ -11,14 +11,19 @@
 mod attachments;
 mod bed;
 mod drain;
+mod drain_http;
 mod duplicates;
 mod figures;
+mod hammer;
 mod load;
 mod meter;
+mod minimal;
+mod plain;
 mod queue;
 mod rounds;
 mod script;
 mod sink;
+mod submit;
 mod watchers;
 
 use std::path::PathBuf;
@@ -29,7 +34,7 @@ use dev_postgres::ClusterError;
 use self::bed::Bed;
 pub use self::figures::Figure;
 
-use crate::auth::{SignerError, WebhookKeyError};
+use crate::auth::{SignerError, WebhookKeyError, WebhookSecretError};
 use crate::db::DbError;
 use crate::workers::egress::ClientError;
 
@@ -44,6 +49,12 @@ pub enum Scenario {
     Duplicates,
     /// 100,000 waiting messages are delivered to nowhere, by the workers alone; limit: claim and delete in plain SQL
     Drain,
+    /// 30,000 waiting messages are signed and posted, 64 at a time; limit: a minimal loop in Rust that deletes
+    DrainHttp,
+    /// Submissions over HTTP by 1, 8, 64 and 256 clients; limit: the same rows in plain SQL, statement by statement
+    Submit,
+    /// The same, 100 a request, by 2 and 8 clients; limit: the same rows in plain SQL, in batches
+    SubmitBatch,
 }
 
 /// What a run is asked for.
@@ -97,6 +108,9 @@ pub enum BenchError {
     /// The workers' key could not be made.
     #[error("no key could be made")]
     Key(#[from] WebhookKeyError),
+    /// The secret of deliveries is none.
+    #[error("no secret could be read")]
+    Secret(#[from] WebhookSecretError),
     /// The client that sends nothing could not be made.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -133,5 +147,8 @@ pub async fn run(
         Scenario::Attachments => attachments::run(options, &bed, report).await,
         Scenario::Duplicates => duplicates::run(options, &bed, report).await,
         Scenario::Drain => drain::run(options, &bed, report).await,
+        Scenario::DrainHttp => drain_http::run(options, &bed, report).await,
+        Scenario::Submit => submit::one(options, &bed, report).await,
+        Scenario::SubmitBatch => submit::batches(options, &bed, report).await,
     }
 }

@@ -3,22 +3,28 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::{Connection as _, Executor as _, PgPool};
+use reqwest::header::HeaderMap;
+use sqlx::{Connection as _, PgPool};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::BenchError;
-use super::bed::{Bed, fill, quiet};
+use super::bed::{Bed, execute, fill, quiet};
 use crate::auth::{Minter, WebhookKey};
 use crate::objects::Store;
-use crate::outbox::destination::{self, Definition};
+use crate::outbox::Effect;
+use crate::outbox::destination::{self, Auth, Definition};
 use crate::wakeup::Wakeup;
+use crate::workers::egress::Client;
 use crate::workers::{self, Context, Destination, Settings, Stop};
 use crate::{db, metrics};
 
 /// A declaration of 1 kB, in SQL: the row's number is `n`.
 pub(super) const DECLARATION: &str = r#"('{"child.firstName":"' || md5(n::text) || '","text":"' || repeat(md5((n * 7)::text) || md5((n * 13)::text), 14) || '"}')"#;
+
+/// Takes away all records and messages.
+pub(super) const CLEAR: &str = include_str!("queue_clear.sql");
 
 /// Connections of the workers: what `serve` gives them of its usual 20.
 const CONNECTIONS: u32 = 8;
@@ -26,6 +32,27 @@ const CONNECTIONS: u32 = 8;
 const LOOK: Duration = Duration::from_millis(1);
 /// How long that may take.
 const PATIENCE: Duration = Duration::from_mins(30);
+
+/// A receiver of messages with their declarations, that is sent to by this client.
+pub(super) fn receiver(name: &str, url: String, client: Client, concurrency: u16, batch: u16) -> Destination {
+    Destination {
+        definition: Definition {
+            name: name.to_owned(),
+            url,
+            effects: vec![Effect::Search],
+            auth: Auth::None,
+            concurrency,
+            batch,
+            ..Definition::default()
+        },
+        audience: "bench".to_owned(),
+        client,
+        headers: HeaderMap::new(),
+        secrets: Vec::new(),
+        ed25519: false,
+        wanted: None,
+    }
+}
 
 /// A database with the service's schema and workers on it.
 pub(super) struct Queue {
@@ -48,10 +75,7 @@ impl Queue {
 
     /// Takes away what earlier rounds left.
     pub(super) async fn clear(&self) -> Result<(), BenchError> {
-        let mut conn = quiet(&self.url).await?;
-        conn.execute(sqlx::raw_sql(include_str!("queue_clear.sql"))).await?;
-        conn.close().await?;
-        Ok(())
+        execute(&self.url, CLEAR).await
     }
 
     /// Adds a message to each of these destinations for each of the records of these numbers.
@@ -64,11 +88,13 @@ impl Queue {
         let mut conn = quiet(&self.url).await?;
         destination::apply(&mut conn, &definitions).await?;
         conn.close().await?;
-        let list: Vec<String> = definitions.into_iter().map(|d| format!("'{}'", d.name)).collect();
-        let (first, last) = (numbers.start().to_string(), numbers.end().to_string());
-        let destinations = format!("array[{}]", list.join(","));
-        let names =
-            [("first", first.as_str()), ("last", &last), ("declaration", DECLARATION), ("destinations", &destinations)];
+        let destinations: Vec<String> = definitions.into_iter().map(|d| format!("'{}'", d.name)).collect();
+        let names = [
+            ("first", numbers.start().to_string()),
+            ("last", numbers.end().to_string()),
+            ("declaration", DECLARATION.to_owned()),
+            ("destinations", format!("array[{}]", destinations.join(","))),
+        ];
         fill(&self.url, include_str!("queue.sql"), &names).await
     }
 
@@ -106,6 +132,16 @@ impl Queue {
             ended?;
         }
         Ok(delivered() - before)
+    }
+
+    /// Runs the statements of a file on it, in which `{rows}` is replaced.
+    pub(super) async fn prepare(&self, sql: &str, rows: usize) -> Result<(), BenchError> {
+        fill(&self.url, sql, &[("rows", rows.to_string())]).await
+    }
+
+    /// Where it is.
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     /// How many messages are left.

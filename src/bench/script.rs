@@ -214,7 +214,8 @@ fn numbered(text: &str, kept: bool) -> Statement {
             names.push(name.to_owned());
             names.len() - 1
         });
-        sql.push_str(&format!("${}", number + 1));
+        sql.push('$');
+        sql.push_str(&(number + 1).to_string());
         rest = beyond;
     }
     sql.push_str(rest);

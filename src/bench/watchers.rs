@@ -40,7 +40,7 @@ pub(super) async fn run(
 ) -> Result<(), BenchError> {
     let wanted = options.size.unwrap_or(USUAL);
     let (rate, seconds) = (options.rate.unwrap_or(USUAL_RATE), options.seconds.unwrap_or(USUAL_SECONDS));
-    let sink = Sink::start().await?;
+    let sink = Sink::start()?;
     let service = bed.serve(sink.addr, "[limits]\nrequests_per_second = 0\n").await?;
     let client = Client {
         http: reqwest::Client::builder().no_proxy().build()?,
