@@ -24,7 +24,7 @@ const USUAL: usize = 30_000;
 const AT_ONCE: u16 = 64;
 const BATCH: u16 = 1000;
 /// A secret of 24 bytes, and no secret.
-const SECRET: &str = "whsec_YmVuY2gtYmVuY2gtYmVuY2gtYmVuY2g=";
+const SECRET: &str = "whsec_YmVuY2gtYmVuY2gtYmVuY2gtYmVuY2gt";
 
 pub(super) async fn run(
     options: &Options,

@@ -51,15 +51,24 @@ impl Meter {
         let ticks = ticks(self.postmaster, &self.services)?.saturating_sub(self.ticks);
         let wal = wal(&mut self.conn).await?.saturating_sub(self.wal);
         self.conn.close().await?;
-        let (wal, ticks) = (usize::try_from(wal).unwrap_or_default(), usize::try_from(ticks).unwrap_or_default());
-        let per_second = usize::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
-        let cpu_seconds = count(ticks) / count(per_second);
+        let wal = usize::try_from(wal).unwrap_or_default();
+        let cpu_seconds = seconds_of(ticks);
         Ok(Sample { items, seconds, wal_bytes: count(wal), cpu_seconds, latencies: Vec::new() })
     }
 }
 
 async fn wal(conn: &mut PgConnection) -> sqlx::Result<i64> {
     sqlx::query_scalar("select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint").fetch_one(conn).await
+}
+
+/// Time of cores that one process has had so far, in seconds.
+pub(super) fn of_process(pid: u32) -> std::io::Result<f64> {
+    Ok(seconds_of(times(&Path::new("/proc").join(pid.to_string()).join("stat"))?.own))
+}
+
+fn seconds_of(ticks: u64) -> f64 {
+    let per_second = usize::try_from(rustix::param::clock_ticks_per_second()).unwrap_or(100);
+    count(usize::try_from(ticks).unwrap_or_default()) / count(per_second)
 }
 
 /// Ticks that everybody who takes part has had so far.

@@ -9,15 +9,19 @@
 //! in the tables. It does not promise to be a load generator for other services.
 
 mod attachments;
+mod backlog;
 mod bed;
 mod drain;
 mod drain_http;
 mod duplicates;
+mod fanout;
 mod figures;
 mod hammer;
+mod idle;
 mod load;
 mod meter;
 mod minimal;
+mod pickup;
 mod plain;
 mod queue;
 mod rounds;
@@ -55,6 +59,20 @@ pub enum Scenario {
     Submit,
     /// The same, 100 a request, by 2 and 8 clients; limit: the same rows in plain SQL, in batches
     SubmitBatch,
+    /// From the commit of a submission to its request at the receiver, at 50 and 500 submissions a second
+    Pickup,
+    /// 150,000 of 1,000,000 waiting messages are drained beside 2,000,000 finished ones; limit: the drain without
+    Backlog,
+    /// 1,000,000 messages are drained while a session holds an old snapshot; limit: the drain without
+    Horizon,
+    /// 100,000 messages are drained beside as many that wait behind dead ones; limit: the drain without
+    Blocked,
+    /// 100,000 messages are drained beside 10,000,000 of today's that are finished; limit: the drain without
+    History,
+    /// 20,000 records' messages for 5 destinations are posted; limit: as many messages for one
+    Fanout,
+    /// The service with four destinations and nothing to do: CPU, memory, statements
+    Idle,
 }
 
 /// What a run is asked for.
@@ -62,7 +80,7 @@ pub enum Scenario {
 pub struct Options {
     /// What is measured.
     pub scenario: Scenario,
-    /// The scenario's size, in its own unit: waiting clients, uploads, records, messages. Its usual one if not given.
+    /// The scenario's size, in its own unit: clients, uploads, records, messages. Its usual one if not given.
     pub size: Option<usize>,
     /// Submissions a second, where the scenario has a rate.
     pub rate: Option<u32>,
@@ -122,8 +140,16 @@ pub enum BenchError {
     Broke(#[from] tokio::task::JoinError),
 }
 
-/// Settings of the cluster, by name: those of a machine that is used for it, and every commit is flushed.
-pub const SETTINGS: &[(&str, &str)] = &[
+impl Scenario {
+    /// Settings of its cluster, by name.
+    pub fn settings(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let more = (self == Self::Pickup).then_some(("track_commit_timestamp", "on"));
+        SETTINGS.iter().copied().chain(more)
+    }
+}
+
+/// Settings of every cluster: those of a machine that is used for it, and every commit is flushed.
+const SETTINGS: &[(&str, &str)] = &[
     ("fsync", "on"),
     ("synchronous_commit", "on"),
     ("full_page_writes", "on"),
@@ -150,5 +176,12 @@ pub async fn run(
         Scenario::DrainHttp => drain_http::run(options, &bed, report).await,
         Scenario::Submit => submit::one(options, &bed, report).await,
         Scenario::SubmitBatch => submit::batches(options, &bed, report).await,
+        Scenario::Pickup => pickup::run(options, &bed, report).await,
+        Scenario::Backlog => backlog::backlog(options, &bed, report).await,
+        Scenario::Horizon => backlog::horizon(options, &bed, report).await,
+        Scenario::Blocked => backlog::blocked(options, &bed, report).await,
+        Scenario::History => backlog::history(options, &bed, report).await,
+        Scenario::Fanout => fanout::run(options, &bed, report).await,
+        Scenario::Idle => idle::run(options, &bed, report).await,
     }
 }

@@ -108,3 +108,28 @@ impl Limit {
         Ok(seconds)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// pgbench may be missing where this runs; then there is nothing to compare.
+    #[tokio::test]
+    async fn pgbench_and_our_own_runner_do_the_same() {
+        let dir = std::env::temp_dir().join(format!("crvs-outbox-bench-test-{}", std::process::id()));
+        let options = dev_postgres::Options { throwaway: true, ..dev_postgres::Options::default() };
+        let cluster = dev_postgres::Cluster::start_with(&dir.join("pg"), &options).unwrap();
+        let bed = Bed::new(&cluster, &dir).unwrap();
+        for plain in [&CLAIM_DELETE, &NARROW_DELETE] {
+            let mut limit = Limit::new(&bed, plain).await.unwrap();
+            for runner in [Runner::find(cluster.bin_dir()), Runner::Own] {
+                limit.runner = runner;
+                // Fails if a job is left.
+                let sample = limit.drain(&bed, 2 * BATCH * CLIENTS - 1).await.unwrap();
+                assert!(sample.seconds > 0.0 && sample.wal_bytes > 0.0);
+            }
+        }
+        cluster.stop().unwrap();
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -48,8 +48,13 @@ impl Runner {
 pub(super) enum Until {
     /// So many times through the script.
     Turns(usize),
-    /// So many seconds.
+    /// So many seconds, after some that do not count: a new connection's first transactions fill its server process's caches.
     Seconds(u32),
+}
+
+/// Those seconds.
+fn warm_up(clients: usize) -> u32 {
+    1 + u32::try_from(clients / 64).unwrap_or_default()
 }
 
 /// What is to be run.
@@ -69,7 +74,7 @@ pub(super) struct Load<'a> {
 pub(super) struct Ran {
     /// Times through the script, of all clients together.
     pub(super) turns: usize,
-    /// Without the time that connecting took.
+    /// How long they took at the rate that was measured, without the time that connecting took.
     pub(super) seconds: f64,
 }
 
@@ -92,52 +97,85 @@ async fn pgbench(program: &Path, dir: &Path, load: &Load<'_>) -> Result<Ran, Ben
     }
     match load.until {
         Until::Turns(turns) => command.args(["-t", &turns.to_string()]),
-        Until::Seconds(seconds) => command.args(["-T", &seconds.to_string()]),
+        Until::Seconds(seconds) => command.args(["-P", "1", "-T", &(seconds + warm_up(load.clients)).to_string()]),
     };
     command.arg(load.url).stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
     let told = String::from_utf8_lossy(&output.stdout);
     let after = |name: &str| told.lines().find_map(|line| line.strip_prefix(name))?.split([' ', '/']).next();
     let turns = after("number of transactions actually processed: ").and_then(|n| n.parse::<usize>().ok());
-    let rate = after("tps = ").and_then(|n| n.parse::<f64>().ok());
+    let (rate, said) = (after("tps = ").and_then(|n| n.parse::<f64>().ok()), String::from_utf8_lossy(&output.stderr));
+    let rate = match load.until {
+        Until::Turns(_) => rate,
+        Until::Seconds(_) => progress(&said, warm_up(load.clients)),
+    };
     match turns.zip(rate) {
         Some((turns, rate)) if output.status.success() && rate > 0.0 => Ok(Ran { turns, seconds: count(turns) / rate }),
-        Some(_) | None => Err(BenchError::Limit(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        Some(_) | None if output.status.success() => Err(BenchError::Limit(NOTHING.to_owned())),
+        Some(_) | None => Err(BenchError::Limit(said.trim().to_owned())),
     }
+}
+
+const NOTHING: &str = "nothing was done in time";
+
+/// The mean rate of pgbench's lines of progress after so many seconds.
+fn progress(said: &str, after: u32) -> Option<f64> {
+    let mut rates = Vec::new();
+    for line in said.lines().filter_map(|line| line.strip_prefix("progress: ")) {
+        let mut words = line.split_whitespace();
+        let (at, rate) = (words.next()?.parse::<f64>().ok()?, words.nth(1)?.parse::<f64>().ok()?);
+        if at > f64::from(after) + 0.5 {
+            rates.push(rate);
+        }
+    }
+    (!rates.is_empty()).then(|| rates.iter().sum::<f64>() / count(rates.len()))
 }
 
 async fn own(load: &Load<'_>) -> Result<Ran, BenchError> {
     let statements: Arc<[Statement]> = statements(load.script).into();
     let (mut tasks, ready) = (JoinSet::new(), Arc::new(Barrier::new(load.clients + 1)));
+    let until = (load.until, warm_up(load.clients));
     for client in 0..load.clients {
         let conn = PgConnection::connect_with(&db::options(load.url)?.disable_statement_logging()).await?;
         let mut variables: HashMap<String, String> =
             load.variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         variables.insert("client_id".to_owned(), client.to_string());
-        tasks.spawn(turn_after_turn(conn, Arc::clone(&statements), variables, load.until, Arc::clone(&ready)));
+        tasks.spawn(turn_after_turn(conn, Arc::clone(&statements), variables, until, Arc::clone(&ready)));
     }
     ready.wait().await;
     let started = Instant::now();
-    let mut turns = 0;
+    let (mut turns, mut counted) = (0, 0);
     while let Some(one) = tasks.join_next().await {
-        turns += one??;
+        let (all, after_warming_up) = one??;
+        turns += all;
+        counted += after_warming_up;
     }
-    Ok(Ran { turns, seconds: started.elapsed().as_secs_f64() })
+    let warm_up = match load.until {
+        Until::Turns(_) => 0.0,
+        Until::Seconds(_) => f64::from(warm_up(load.clients)),
+    };
+    let rate = count(counted) / (started.elapsed().as_secs_f64() - warm_up).max(f64::EPSILON);
+    if counted == 0 {
+        return Err(BenchError::Limit(NOTHING.to_owned()));
+    }
+    Ok(Ran { turns, seconds: count(turns) / rate })
 }
 
+/// Returns how often it went through the script: in all, and after the warm-up.
 async fn turn_after_turn(
     mut conn: PgConnection,
     statements: Arc<[Statement]>,
     mut variables: HashMap<String, String>,
-    until: Until,
+    (until, warm_up): (Until, u32),
     ready: Arc<Barrier>,
-) -> Result<usize, BenchError> {
+) -> Result<(usize, usize), BenchError> {
     ready.wait().await;
-    let (mut turns, started) = (0, Instant::now());
+    let (mut turns, mut counted, started) = (0, 0, Instant::now());
+    let after = |seconds: u32| started.elapsed() >= Duration::from_secs(u64::from(seconds));
     loop {
         let done = match until {
             Until::Turns(wanted) => turns >= wanted,
-            Until::Seconds(seconds) => started.elapsed() >= Duration::from_secs(u64::from(seconds)),
+            Until::Seconds(seconds) => after(seconds + warm_up),
         };
         if done {
             break;
@@ -146,9 +184,10 @@ async fn turn_after_turn(
             statement.run(&mut conn, &mut variables).await?;
         }
         turns += 1;
+        counted += usize::from(matches!(until, Until::Turns(_)) || after(warm_up));
     }
     conn.close().await?;
-    Ok(turns)
+    Ok((turns, counted))
 }
 
 /// A statement of a script.
@@ -225,6 +264,14 @@ fn numbered(text: &str, kept: bool) -> Statement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_seconds_of_pgbench_do_not_count() {
+        let said =
+            "progress: 1.0 s, 10.0 tps, lat 1\nprogress: 2.0 s, 100.0 tps, lat 1\nprogress: 3.0 s, 200.0 tps, lat 1\n";
+        assert_eq!(progress(said, 1), Some(150.0));
+        assert_eq!(progress("", 1), None);
+    }
 
     #[test]
     fn a_script_is_taken_apart_as_pgbench_does() {

@@ -54,13 +54,14 @@ pub(super) async fn one(
     report: &mut (dyn FnMut(Figure) + Send),
 ) -> Result<(), BenchError> {
     let bench = Bench::new(bed, options).await?;
-    for clients in [1, 8, 64, 256] {
+    for clients in options.size.map_or(vec![1, 8, 64, 256], |clients| vec![clients]) {
         let limit =
             Plain { title: "statement by statement", script: include_str!("limits/submit.sql"), clients, items: 1 };
         bench.compare("submit", &Variant { clients, request: Request::One, limit: Some(limit) }, report).await?;
     }
     execute(bed.url(), RESUME).await?;
-    bench.compare("submit", &Variant { clients: 64, request: Request::One, limit: None }, report).await
+    let clients = options.size.unwrap_or(64);
+    bench.compare("submit", &Variant { clients, request: Request::One, limit: None }, report).await
 }
 
 /// A hundred.
@@ -70,7 +71,7 @@ pub(super) async fn batches(
     report: &mut (dyn FnMut(Figure) + Send),
 ) -> Result<(), BenchError> {
     let bench = Bench::new(bed, options).await?;
-    for clients in [2, 8] {
+    for clients in options.size.map_or(vec![2, 8], |clients| vec![clients]) {
         let (script, items) = (include_str!("limits/submit_batch.sql"), LIMIT_BATCH);
         let limit = Plain { title: "in batches of 64", script, clients: LIMIT_CLIENTS, items };
         bench

@@ -20,7 +20,7 @@ pub(super) struct Bench {
     /// Where its database and files are while it runs; a folder of its own below the temporary one by default
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// The scenario's size: waiting clients, uploads, records, messages; each has a usual one
+    /// The scenario's size: clients, uploads, records, messages; each has a usual one
     #[arg(long, value_name = "N")]
     size: Option<usize>,
     /// Rounds that count, where ours and its limit take turns
@@ -42,7 +42,7 @@ pub(super) fn bench(args: Bench) -> Result<(), CliError> {
     let Bench { scenario, size, rounds, rate, seconds, .. } = args;
     let options = Options { scenario, size, rate, seconds, rounds };
     // Never one that an earlier run left: what it holds would be replayed.
-    let cluster = start_cluster_with(&dir.join(format!("pg-{}", std::process::id())), bench::SETTINGS)?;
+    let cluster = start_cluster_with(&dir.join(format!("pg-{}", std::process::id())), scenario.settings())?;
     let data = cluster.dir().to_owned();
     let outcome = runtime()?.block_on(async {
         let told = listen_to_signals()?;
