@@ -9,7 +9,7 @@ DATA := data
 SHARED_DATA = /var/lib/crvs-outbox/$(shell printf '%s' '$(CURDIR)/$(DATA)' | sed 's/-/--/g; s|/|-|g; s/^-//')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick test-matrix fmt lint doc openapi schemathesis sqlx-data verify-sqlx-data clean-data
+.PHONY: help run test quick test-matrix fmt lint doc openapi schemathesis sqlx-data verify-sqlx-data bench clean-data
 .PHONY: .ensure-postgres .ensure-python .ensure-pgbouncer .check-fmt .tests
 # The parts of `test` run one after the other, the cheapest failure first.
 .NOTPARALLEL:
@@ -55,6 +55,18 @@ sqlx-data: .ensure-postgres ## describe every query anew: after a change of a qu
 
 verify-sqlx-data: .ensure-postgres ## check that sqlx-data.json fits the queries and the schema
 	$(CARGO) xtask sqlx-data --check
+
+# The cheapest first. One that fails keeps no other from being measured.
+SCENARIOS := idle drain drain-http pickup submit submit-batch fanout blocked backlog horizon history duplicates attachments watchers
+bench: .ensure-postgres ## measure everything on this machine, which has to be otherwise idle, and write docs/performance.md
+	$(CARGO) build --release --locked
+	@mkdir -p target; : > target/bench.jsonl; failed=; \
+	for scenario in $(SCENARIOS); do \
+		echo "==== $$scenario" >&2; \
+		$(CARGO) run --quiet --release --locked -- bench $$scenario --json $(ARGS) >> target/bench.jsonl || failed="$$failed $$scenario"; \
+	done; \
+	$(CARGO) xtask performance target/bench.jsonl docs/performance.md || failed="$$failed docs/performance.md"; \
+	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 clean-data: ## delete the demo's database (stop the demo first)
 	rm -rf '$(DATA)' '$(SHARED_DATA)' '$(SHARED_DATA)'-*

@@ -58,7 +58,7 @@
 //!
 //! ```text
 //! cli → demo → app, sandbox
-//!     → bench → auth, db, records   (measures `serve` from outside)
+//!     → bench → workers and below    (measures `serve` from outside, and the workers alone)
 //!       app  → config → serve │ handlers │ workers     (none knows another)
 //!                          ↓          ↓
 //!                       waiting

@@ -29,11 +29,11 @@ const PATIENCE: Duration = Duration::from_mins(5);
 
 pub(super) async fn run(
     options: &Options,
-    bed: &Bed,
+    bed: &Bed<'_>,
     report: &mut (dyn FnMut(Figure) + Send),
 ) -> Result<(), BenchError> {
     let clients = options.size.unwrap_or(USUAL);
-    let sink = Sink::start().await?;
+    let sink = Sink::start()?;
     for (variant, inline) in [("streamed", false), ("inline", true)] {
         let service = bed.serve(sink.addr, "[limits]\nrequests_per_second = 0\n").await?;
         report(Figure::value(NAME, format!("{variant}: memory before"), megabytes(service.memory()?.now), "MB"));

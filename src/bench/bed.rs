@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dev_postgres::Cluster;
-use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection, PgPool};
 
 use super::BenchError;
 use crate::auth::{MintSettings, Minter, Signer, SignerError};
@@ -16,17 +16,20 @@ use crate::db;
 
 /// How long the service may take to become ready.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// The effects that have a receiver.
+const USUAL: [&str; 4] = ["search", "audit", "metrics", "notification"];
 const AUDIENCE: &str = "opencrvs:gateway-user";
 
 /// The ground of a scenario.
-pub(super) struct Bed {
-    dir: PathBuf,
+pub(super) struct Bed<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) dir: PathBuf,
     url: String,
-    minter: Minter,
+    pub(super) minter: Arc<Minter>,
 }
 
-impl Bed {
-    pub(super) fn new(cluster: &Cluster, dir: &Path) -> Result<Self, BenchError> {
+impl<'a> Bed<'a> {
+    pub(super) fn new(cluster: &'a Cluster, dir: &Path) -> Result<Self, BenchError> {
         let signer = Arc::new(Signer::load_or_generate(&dir.join("signing-key.pem"))?);
         let settings = MintSettings {
             issuer: "crvs-outbox".to_owned(),
@@ -35,8 +38,8 @@ impl Bed {
             delivery_ttl: Duration::from_mins(5),
             record_ttl: Duration::from_hours(24),
         };
-        let minter = Minter::new(signer, settings)?;
-        Ok(Self { dir: dir.to_owned(), url: cluster.url(), minter })
+        let minter = Arc::new(Minter::new(signer, settings)?);
+        Ok(Self { cluster, dir: dir.to_owned(), url: cluster.url(), minter })
     }
 
     /// A token of a user who may do this.
@@ -51,14 +54,44 @@ impl Bed {
 
     /// A connection whose statements may take long without a word in the log.
     pub(super) async fn quiet(&self) -> Result<PgConnection, BenchError> {
-        Ok(PgConnection::connect_with(&db::options(&self.url)?.disable_statement_logging()).await?)
+        quiet(&self.url).await
+    }
+
+    /// Makes a database of its own in the cluster, empty; returns its URL.
+    pub(super) async fn database(&self, name: &'static str) -> Result<String, BenchError> {
+        let mut conn = self.quiet().await?;
+        conn.execute(sqlx::raw_sql(AssertSqlSafe(format!("create database {name}")))).await?;
+        conn.close().await?;
+        Ok(self.cluster.url_for(name))
+    }
+
+    /// The same with the schema of the service.
+    pub(super) async fn schema(&self, name: &'static str) -> Result<String, BenchError> {
+        let url = self.database(name).await?;
+        db::migrate(&url).await?;
+        Ok(url)
+    }
+
+    /// Where the service's data is.
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Starts the service with the usual receivers at `sink`, and these further settings.
     pub(super) async fn serve(&self, sink: SocketAddr, settings: &str) -> Result<Service, BenchError> {
+        self.serve_to(&USUAL, sink, settings).await
+    }
+
+    /// The same with one receiver for each of these effects.
+    pub(super) async fn serve_to(
+        &self,
+        effects: &[&str],
+        sink: SocketAddr,
+        settings: &str,
+    ) -> Result<Service, BenchError> {
         let (public, internal) = (free_address()?, free_address()?);
         let config = self.dir.join("bench.toml");
-        std::fs::write(&config, configuration(&self.dir, sink, settings))?;
+        std::fs::write(&config, configuration(&self.dir, effects, sink, settings))?;
         let log = self.dir.join("service.log");
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("serve").arg("--config").arg(&config).env("DATABASE_URL", &self.url).env("RUST_LOG", "warn");
@@ -78,23 +111,46 @@ impl Bed {
     }
 }
 
+/// A connection whose statements may take long without a word in the log.
+pub(super) async fn quiet(url: &str) -> Result<PgConnection, BenchError> {
+    Ok(PgConnection::connect_with(&db::options(url)?.disable_statement_logging()).await?)
+}
+
+/// Runs a few statements.
+pub(super) async fn execute(url: &str, sql: &'static str) -> Result<(), BenchError> {
+    let mut conn = quiet(url).await?;
+    conn.execute(sqlx::raw_sql(sql)).await?;
+    conn.close().await?;
+    Ok(())
+}
+
+/// Runs the statements of a file, in which `{name}`s are replaced; then cleans up and writes out, so that no round pays for
+/// what was made before it.
+pub(super) async fn fill(url: &str, sql: &str, names: &[(&str, String)]) -> Result<(), BenchError> {
+    let sql = names.iter().fold(sql.to_owned(), |sql, (name, value)| sql.replace(&format!("{{{name}}}"), value));
+    let mut conn = quiet(url).await?;
+    for sql in [sql.as_str(), "vacuum analyze", "checkpoint"] {
+        conn.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await?;
+    }
+    conn.close().await?;
+    Ok(())
+}
+
 fn free_address() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
 /// Whoever submits is not limited here: the limit is not what is measured.
-fn configuration(dir: &Path, sink: SocketAddr, settings: &str) -> String {
+fn configuration(dir: &Path, effects: &[&str], sink: SocketAddr, settings: &str) -> String {
     use std::fmt::Write as _;
     let key = dir.join("signing-key.pem");
     let mut text = format!(
         "stop_seconds = 1\n[egress]\nallow = [\"127.0.0.0/8\"]\n[tokens]\nsigning_key_file = {:?}\n{settings}\n",
         key.display().to_string()
     );
-    for (name, effect) in
-        [("search", "search"), ("audit", "audit"), ("metrics", "metrics"), ("notification", "notification")]
-    {
+    for name in effects {
         // Writing to a String cannot fail.
-        write!(text, "[[destinations]]\nname = \"{name}\"\nurl = \"http://{sink}/{name}\"\neffects = [\"{effect}\"]\nformat = \"cloudevents\"\n")
+        write!(text, "[[destinations]]\nname = \"{name}\"\nurl = \"http://{sink}/{name}\"\neffects = [\"{name}\"]\nformat = \"cloudevents\"\n")
             .unwrap_or_default();
     }
     text
@@ -108,6 +164,10 @@ pub(super) struct Service {
 }
 
 impl Service {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// An address below its API.
     pub(super) fn at(&self, path: &str) -> String {
         format!("http://{}{path}", self.public)

@@ -21,11 +21,11 @@ const WARM_UP: usize = 20;
 
 pub(super) async fn run(
     options: &Options,
-    bed: &Bed,
+    bed: &Bed<'_>,
     report: &mut (dyn FnMut(Figure) + Send),
 ) -> Result<(), BenchError> {
     let rows = options.size.unwrap_or(USUAL);
-    let sink = Sink::start().await?;
+    let sink = Sink::start()?;
     // The schema is the service's to make.
     drop(bed.serve(sink.addr, "").await?);
     fill(bed, rows).await?;
@@ -61,7 +61,7 @@ fn median(of: &mut [Duration]) -> f64 {
     percentile(of, 50).unwrap_or_default()
 }
 
-async fn fill(bed: &Bed, rows: usize) -> Result<(), BenchError> {
+async fn fill(bed: &Bed<'_>, rows: usize) -> Result<(), BenchError> {
     let sql = include_str!("duplicates.sql").replace("{rows}", &rows.to_string()).replace("{days}", &DAYS.to_string());
     let mut conn = bed.quiet().await?;
     conn.execute(sqlx::raw_sql(AssertSqlSafe(sql))).await?;

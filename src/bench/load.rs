@@ -62,6 +62,15 @@ pub(super) fn birth(year: u16, n: u64) -> String {
     )
 }
 
+/// The same with a declaration of 1 kB. The days are of twenty years: what is looked for possible duplicates among is few.
+pub(super) fn large_birth(n: u64) -> String {
+    let year = 2006 + u16::try_from(n / 336 % 20).unwrap_or_default();
+    let (mut body, note) = (birth(year, n), name(n).repeat(56));
+    body.truncate(body.len() - 2);
+    let note = note.get(..720).unwrap_or(&note);
+    body + r#","note":""# + note + r#""}}"#
+}
+
 /// Letters from a number: pronounceable, and as different as the numbers are.
 pub(super) fn name(n: u64) -> String {
     const SYLLABLES: [&str; 16] =

@@ -23,6 +23,8 @@ use super::{BenchError, Figure, Options};
 
 const NAME: &str = "watchers";
 const USUAL: usize = 10_000;
+const USUAL_RATE: u32 = 500;
+const USUAL_SECONDS: u32 = 20;
 const WARM_UP: Duration = Duration::from_secs(3);
 /// Waiting clients that connect at the same time.
 const AT_ONCE: usize = 200;
@@ -33,31 +35,32 @@ type Waiting = Arc<AtomicUsize>;
 
 pub(super) async fn run(
     options: &Options,
-    bed: &Bed,
+    bed: &Bed<'_>,
     report: &mut (dyn FnMut(Figure) + Send),
 ) -> Result<(), BenchError> {
     let wanted = options.size.unwrap_or(USUAL);
-    let sink = Sink::start().await?;
+    let (rate, seconds) = (options.rate.unwrap_or(USUAL_RATE), options.seconds.unwrap_or(USUAL_SECONDS));
+    let sink = Sink::start()?;
     let service = bed.serve(sink.addr, "[limits]\nrequests_per_second = 0\n").await?;
     let client = Client {
         http: reqwest::Client::builder().no_proxy().build()?,
         base: format!("http://{}", service.public),
         token: bed.token("bench-agent", "declare")?.into(),
     };
-    steady(&client, options.rate, WARM_UP, "warm-up").await?;
+    steady(&client, rate, WARM_UP, "warm-up").await?;
     report(Figure::value(NAME, "memory before anybody waits", megabytes(service.memory()?.now), "MB"));
     let waiting = Waiting::default();
     let watchers = watch(bed, &service, wanted, &waiting).await?;
     report(Figure::value(NAME, "waiting clients", count(waiting.load(Ordering::Relaxed)), "clients"));
     report(Figure::value(NAME, "memory with all of them", megabytes(service.memory()?.now), "MB"));
     // Ten thousand who come at once are a storm of their own: what is measured is the time after it.
-    steady(&client, options.rate.min(50), WARM_UP, "with-them").await?;
-    let told = steady(&client, options.rate, Duration::from_secs(u64::from(options.seconds)), "run").await?;
+    steady(&client, rate.min(50), WARM_UP, "with-them").await?;
+    let told = steady(&client, rate, Duration::from_secs(u64::from(seconds)), "run").await?;
     report(Figure::value(NAME, "clients still waiting at the end", count(waiting.load(Ordering::Relaxed)), "clients"));
     report(Figure::value(NAME, "memory at most, under load", megabytes(service.memory()?.most), "MB"));
     drop(watchers);
-    let rate = count(told.len()) / f64::from(options.seconds.max(1));
-    report(Figure::value(NAME, "submissions", rate, "per second"));
+    let reached = count(told.len()) / f64::from(seconds.max(1));
+    report(Figure::value(NAME, "submissions", reached, "per second"));
     report(Figure::latency(NAME, "POST /records", told.iter().map(|t| t.accepted).collect()));
     let late = lateness(&bed.db().await?, &told).await?;
     if late.len() < told.len() {
@@ -68,7 +71,7 @@ pub(super) async fn run(
 }
 
 /// Connects clients that wait, and keeps them waiting until the set is dropped.
-async fn watch(bed: &Bed, service: &Service, wanted: usize, waiting: &Waiting) -> Result<JoinSet<()>, BenchError> {
+async fn watch(bed: &Bed<'_>, service: &Service, wanted: usize, waiting: &Waiting) -> Result<JoinSet<()>, BenchError> {
     let mut tasks = JoinSet::new();
     let started = Instant::now();
     for n in 0..wanted {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::database::start_cluster;
+use super::database::start_cluster_with;
 use super::output::say;
 use super::signals::listen_to_signals;
 use super::{CliError, files, runtime};
@@ -20,15 +20,18 @@ pub(super) struct Bench {
     /// Where its database and files are while it runs; a folder of its own below the temporary one by default
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// The scenario's size: waiting clients, uploads, records
+    /// The scenario's size: clients, uploads, records, messages; each has a usual one
     #[arg(long, value_name = "N")]
     size: Option<usize>,
+    /// Rounds that count, where ours and its limit take turns
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
     /// Submissions a second, where there is a rate
-    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    rate: u32,
-    /// Seconds that are measured, where there is a duration
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
-    seconds: u32,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: Option<u32>,
+    /// Seconds that are measured, of each round, where there is a duration
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    seconds: Option<u32>,
 }
 
 pub(super) fn bench(args: Bench) -> Result<(), CliError> {
@@ -36,9 +39,10 @@ pub(super) fn bench(args: Bench) -> Result<(), CliError> {
         args.dir.unwrap_or_else(|| std::env::temp_dir().join(format!("crvs-outbox-bench-{}", std::process::id())));
     std::fs::create_dir_all(&dir)?;
     files::allow_many();
-    let options = Options { scenario: args.scenario, size: args.size, rate: args.rate, seconds: args.seconds };
+    let Bench { scenario, size, rounds, rate, seconds, .. } = args;
+    let options = Options { scenario, size, rate, seconds, rounds };
     // Never one that an earlier run left: what it holds would be replayed.
-    let cluster = start_cluster(&dir.join(format!("pg-{}", std::process::id())))?;
+    let cluster = start_cluster_with(&dir.join(format!("pg-{}", std::process::id())), scenario.settings())?;
     let data = cluster.dir().to_owned();
     let outcome = runtime()?.block_on(async {
         let told = listen_to_signals()?;

@@ -31,7 +31,16 @@ impl Database {
 }
 
 pub(super) fn start_cluster(dir: &Path) -> Result<Cluster, CliError> {
-    let cluster = Cluster::start(dir)?;
+    start_cluster_with(dir, std::iter::empty())
+}
+
+/// The same with settings of the server, by name.
+pub(super) fn start_cluster_with<'s>(
+    dir: &Path,
+    settings: impl Iterator<Item = (&'s str, &'s str)>,
+) -> Result<Cluster, CliError> {
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let cluster = Cluster::start_with(dir, &dev_postgres::Options { settings, ..dev_postgres::Options::default() })?;
     if let Some(note) = cluster.note() {
         tracing::warn!("{note}");
     }

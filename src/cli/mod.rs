@@ -50,11 +50,8 @@ impl Cli {
             Command::Serve(_) | Command::Migrate(_) | Command::Sandbox(_) | Command::Token(_) => {
                 "info,sqlx=warn,refinery_core=warn"
             }
-            Command::Jobs(_)
-            | Command::Destinations(_)
-            | Command::Records(_)
-            | Command::Openapi(_)
-            | Command::Bench(_) => "warn",
+            Command::Jobs(_) | Command::Destinations(_) | Command::Records(_) | Command::Openapi(_) => "warn",
+            Command::Bench(_) => "warn,crvs_outbox::bench=info",
         }
     }
 }

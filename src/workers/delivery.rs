@@ -129,7 +129,11 @@ async fn send(client: &Client, request: Request) -> Result<(Answer, Vec<u8>), &'
         NotBegun::Url => "unsendable-request",
     })?;
     let max = request.answer_max;
-    let mut response = begun.headers(headers).body(request.body).send().await.map_err(|e| class(&e))?;
+    let ready = begun.headers(headers).body(request.body);
+    if !client.sends() {
+        return Ok((Answer::Status { code: 200, retry_after: None }, Vec::new()));
+    }
+    let mut response = ready.send().await.map_err(|e| class(&e))?;
     let answer = Answer::Status { code: response.status().as_u16(), retry_after: retry_after(response.headers()) };
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|e| class(&e))? {

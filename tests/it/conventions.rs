@@ -90,7 +90,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("sandbox", &["auth", "workers"]),
     ("demo", &["app", "auth", "config", "db", "samples", "sandbox"]),
-    ("bench", &["auth", "db", "records"]),
+    ("bench", &["auth", "db", "metrics", "objects", "outbox", "records", "wakeup", "workers"]),
     ("cli", &["workers", "app", "auth", "bench", "config", "db", "demo", "handlers", "outbox", "records", "sandbox"]),
     ("lib", &[]),
 ];

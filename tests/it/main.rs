@@ -8,6 +8,7 @@ mod attachments;
 mod attempts;
 mod bad_input;
 mod batch;
+mod bench;
 mod callbacks;
 mod changes;
 mod changes_plans;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -78,6 +79,8 @@ pub struct Client {
     pub(super) resolver: Resolver,
     /// Whether a proxy resolves names for us.
     pub(super) proxied: bool,
+    /// Requests that were made and not sent, where none is.
+    nowhere: Option<Arc<AtomicUsize>>,
 }
 
 impl fmt::Debug for Client {
@@ -95,6 +98,25 @@ impl Client {
             self.resolver.vet(address)?;
         }
         Ok(self.http.request(method, url))
+    }
+
+    /// A client that sends nothing: whatever is to be sent counts as answered with 200 as soon as it is made. For measuring
+    /// what a delivery costs without its exchange; see [`Client::sends`].
+    pub fn nowhere() -> Result<Self, ClientError> {
+        Ok(Self { nowhere: Some(Arc::default()), ..build(&ClientSettings::default())? })
+    }
+
+    /// Whether requests are to be sent. If not this one is counted.
+    pub(in crate::workers) fn sends(&self) -> bool {
+        self.nowhere.as_ref().is_none_or(|unsent| {
+            unsent.fetch_add(1, Ordering::Relaxed);
+            false
+        })
+    }
+
+    /// How many requests were made and not sent.
+    pub fn unsent(&self) -> usize {
+        self.nowhere.as_ref().map_or(0, |unsent| unsent.load(Ordering::Relaxed))
     }
 }
 
@@ -128,7 +150,7 @@ pub fn build_with(settings: &ClientSettings, lookup: Lookup) -> Result<Client, C
         Some(pem) => configured()?.tls_certs_only(authorities(pem)?).build(),
         None => with_system_authorities(configured)?,
     };
-    Ok(Client { http: http.map_err(ClientError::Build)?, resolver, proxied })
+    Ok(Client { http: http.map_err(ClientError::Build)?, resolver, proxied, nowhere: None })
 }
 
 /// A client without the vetting, for peers that we did not choose by configuration: the sandbox and its gateway.
