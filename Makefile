@@ -10,6 +10,7 @@ SHARED_DATA = /var/lib/crvs-outbox/$(shell printf '%s' '$(CURDIR)/$(DATA)' | sed
 
 .DEFAULT_GOAL := help
 .PHONY: help run test quick test-matrix fmt lint doc openapi schemathesis sqlx-data verify-sqlx-data clean-data
+.PHONY: micro
 .PHONY: .ensure-postgres .ensure-python .ensure-pgbouncer .check-fmt .tests
 # The parts of `test` run one after the other, the cheapest failure first.
 .NOTPARALLEL:
@@ -55,6 +56,9 @@ sqlx-data: .ensure-postgres ## describe every query anew: after a change of a qu
 
 verify-sqlx-data: .ensure-postgres ## check that sqlx-data.json fits the queries and the schema
 	$(CARGO) xtask sqlx-data --check
+
+micro: ## measure the pure parts: rendering, stamping, signing, … (ARGS=stamping for a part)
+	$(CARGO) bench --locked --bench micro -- $(ARGS)
 
 clean-data: ## delete the demo's database (stop the demo first)
 	rm -rf '$(DATA)' '$(SHARED_DATA)' '$(SHARED_DATA)'-*
