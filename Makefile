@@ -9,8 +9,9 @@ DATA := data
 SHARED_DATA = /var/lib/crvs-outbox/$(shell printf '%s' '$(CURDIR)/$(DATA)' | sed 's/-/--/g; s|/|-|g; s/^-//')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick test-matrix fmt lint doc openapi schemathesis sqlx-data verify-sqlx-data bench clean-data
-.PHONY: .ensure-postgres .ensure-python .ensure-pgbouncer .check-fmt .tests
+.PHONY: help run test quick test-matrix fmt lint doc openapi schemathesis sqlx-data verify-sqlx-data clean-data
+.PHONY: bench micro instructions count-instructions
+.PHONY: .ensure-postgres .ensure-python .ensure-pgbouncer .ensure-valgrind .check-fmt .tests
 # The parts of `test` run one after the other, the cheapest failure first.
 .NOTPARALLEL:
 
@@ -20,7 +21,7 @@ help: ## list the targets
 run: .ensure-postgres ## run the demo with a database of its own (ARGS="..." adds arguments)
 	$(CARGO) run --release --locked -- demo $(ARGS)
 
-test: .check-fmt .ensure-postgres .ensure-python .ensure-pgbouncer lint doc verify-sqlx-data .tests ## all that has to pass before a change is merged
+test: .check-fmt .ensure-postgres .ensure-python .ensure-pgbouncer lint doc verify-sqlx-data instructions .tests ## all that has to pass before a change is merged
 
 quick: .ensure-postgres .ensure-python .ensure-pgbouncer .tests ## only the tests
 
@@ -68,6 +69,15 @@ bench: .ensure-postgres ## measure everything on this machine, which has to be o
 	$(CARGO) xtask performance target/bench.jsonl docs/performance.md || failed="$$failed docs/performance.md"; \
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
+micro: ## measure the pure parts: rendering, stamping, signing, … (ARGS=stamping for a part)
+	$(CARGO) bench --locked --bench micro -- $(ARGS)
+
+instructions: .ensure-valgrind ## check what rendering and stamping cost, in instructions and memory
+	$(CARGO) xtask instructions --check
+
+count-instructions: .ensure-valgrind ## count that anew: after a change that is meant to cost more or less
+	$(CARGO) xtask instructions
+
 clean-data: ## delete the demo's database (stop the demo first)
 	rm -rf '$(DATA)' '$(SHARED_DATA)' '$(SHARED_DATA)'-*
 
@@ -79,6 +89,9 @@ clean-data: ## delete the demo's database (stop the demo first)
 
 .ensure-pgbouncer:
 	@scripts/ensure-pgbouncer.sh
+
+.ensure-valgrind:
+	@scripts/ensure-valgrind.sh
 
 .check-fmt:
 	$(CARGO) fmt --all --check

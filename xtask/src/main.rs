@@ -1,20 +1,24 @@
 //! Chores of this repository that need more than a command line.
 //!
 //! ```text
-//! cargo xtask sqlx-data           describe every query again and write sqlx-data.json
-//! cargo xtask sqlx-data --check   the same, but only compare
+//! cargo xtask sqlx-data              describe every query again and write sqlx-data.json
+//! cargo xtask sqlx-data --check      the same, but only compare
+//! cargo xtask instructions           count what some functions cost and write benches/instructions.json
+//! cargo xtask instructions --check   the same, but only compare
 //! ```
 //!
 //! It has no part in the service, and must build before `sqlx-data.json` exists.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a tool for the terminal")]
 
+mod instructions;
 mod migrations;
 mod pack;
 mod sqlx_data;
 
 use std::env;
 use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// What the chores fail with: a text for the person at the terminal.
@@ -39,6 +43,14 @@ fn run() -> Result<String, Failure> {
     match args[..] {
         ["sqlx-data"] => sqlx_data::write(),
         ["sqlx-data", "--check"] => sqlx_data::check(),
-        _ => Err("usage: cargo xtask sqlx-data [--check]".into()),
+        ["instructions"] => instructions::write(),
+        ["instructions", "--check"] => instructions::check(),
+        _ => Err("usage: cargo xtask sqlx-data|instructions [--check]".into()),
     }
+}
+
+/// The repository.
+fn root() -> Result<PathBuf, Failure> {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(own.parent().ok_or("xtask lies in no workspace")?.to_owned())
 }

@@ -11,7 +11,7 @@ use std::process::{self, Command};
 use dev_postgres::{Cluster, Options};
 
 use crate::pack::Pack;
-use crate::{Failure, migrations};
+use crate::{Failure, migrations, root};
 
 /// Writes the file anew.
 pub(crate) fn write() -> Result<String, Failure> {
@@ -68,9 +68,4 @@ fn describe_in(root: &Path, scratch: &Path, answers: &Path) -> Result<Pack, Fail
 
 fn file(root: &Path) -> PathBuf {
     root.join("sqlx-data.json")
-}
-
-fn root() -> Result<PathBuf, Failure> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
-    Ok(own.parent().ok_or("xtask lies in no workspace")?.to_owned())
 }
