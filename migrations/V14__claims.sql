@@ -66,6 +66,15 @@ comment on sequence outbox_lease is
     'Fencing numbers: each claim takes the next one, for all messages of its batch, and only who knows the current one may move a message (P6). Never reset.';
 comment on column outbox_message.lease is 'Fencing number of the last claim, the same for all messages that it took. Stays after the lease is gone.';
 
+-- A declaration of some size is compressed: with LZ4, where this server has it, in a tenth of the time.
+do $$
+begin
+    alter table record_version alter column declaration set compression lz4;
+exception when feature_not_supported then
+    raise notice 'this server has no LZ4: declarations are compressed as before';
+end
+$$;
+
 create or replace function outbox_pressure(depth_limit bigint)
 returns table (destination text, ready bigint, oldest_due_age interval, flows boolean, backpressure boolean)
 language sql stable as $$

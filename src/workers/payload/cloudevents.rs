@@ -24,11 +24,12 @@ struct Event<'a> {
     time: OffsetDateTime,
     datacontenttype: &'static str,
     kind: &'a str,
-    data: &'a RawValue,
+    data: Data<'a>,
 }
 
+/// The record, the action, and the declaration where it is carried.
 #[derive(Serialize)]
-struct Data<'a> {
+pub(super) struct Data<'a> {
     event: &'a str,
     record: Record<'a>,
     action: Action<'a>,
@@ -60,7 +61,6 @@ struct Action<'a> {
 }
 
 pub(super) fn render(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
-    let data = RawValue::from_string(data(subject)?)?;
     let event = Event {
         specversion: "1.0",
         id: &subject.message.transaction_id,
@@ -70,17 +70,16 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
         time: subject.source.created_at,
         datacontenttype: "application/json",
         kind: &subject.message.kind,
-        data: &data,
+        data: data(subject, subject.declaration()?),
     };
     let body = serde_json::to_vec(&event)?;
     Ok(Payload { content_type: "application/cloudevents+json", ..Payload::json(String::new(), body) })
 }
 
-/// The record, the action, and the declaration where it is carried.
-pub(super) fn data(subject: &Subject<'_>) -> Result<String, PayloadError> {
+/// The data of a message.
+pub(super) fn data<'a>(subject: &Subject<'a>, declaration: Option<&'a RawValue>) -> Data<'a> {
     let source = subject.source;
-    let declaration = subject.declaration.as_ref().map(|(_, text)| RawValue::from_string(text.clone())).transpose()?;
-    let data = Data {
+    Data {
         event: &source.event,
         record: Record {
             id: source.record_id,
@@ -97,9 +96,8 @@ pub(super) fn data(subject: &Subject<'_>) -> Result<String, PayloadError> {
             created_by: &source.created_by,
             created_at: source.created_at,
         },
-        declaration: declaration.as_deref(),
-    };
-    Ok(serde_json::to_string(&data)?)
+        declaration,
+    }
 }
 
 /// What an action did. Not the record's status: what is marked as no duplicate stays `declared`, and is not declared

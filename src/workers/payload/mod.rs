@@ -20,7 +20,11 @@
 mod cloudevents;
 pub(super) mod opencrvs;
 
+use std::borrow::Cow;
+
 use reqwest::header::HeaderMap;
+use serde::Serialize;
+use serde_json::value::RawValue;
 
 use crate::outbox::destination::Format;
 use crate::outbox::{Claimed, Effect};
@@ -77,15 +81,27 @@ struct Subject<'a> {
     message: &'a Claimed,
     source: &'a Source,
     /// Stamped.
-    declaration: Option<(Form, String)>,
+    declaration: Option<(Form, Cow<'a, str>)>,
+}
+
+/// The bundle, or what stands for it: passed through, not built anew.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Record<'a> {
+    Bundle(&'a RawValue),
+    Data(cloudevents::Data<'a>),
 }
 
 impl Subject<'_> {
-    /// The bundle, or what stands for it.
-    fn record(&self) -> Result<String, PayloadError> {
-        match &self.declaration {
-            Some((Form::Bundle, text)) => Ok(text.clone()),
-            Some((Form::Flat, _)) | None => cloudevents::data(self),
+    fn declaration(&self) -> Result<Option<&RawValue>, PayloadError> {
+        Ok(self.declaration.as_ref().map(|(_, text)| serde_json::from_str(text)).transpose()?)
+    }
+
+    fn record(&self) -> Result<Record<'_>, PayloadError> {
+        let declaration = self.declaration()?;
+        match (&self.declaration, declaration) {
+            (Some((Form::Bundle, _)), Some(bundle)) => Ok(Record::Bundle(bundle)),
+            (_, declaration) => Ok(Record::Data(cloudevents::data(self, declaration))),
         }
     }
 }
@@ -111,7 +127,7 @@ pub fn render(
     }
 }
 
-fn stamp(text: &str, source: &Source) -> Result<(Form, String), PayloadError> {
+fn stamp<'a>(text: &'a str, source: &Source) -> Result<(Form, Cow<'a, str>), PayloadError> {
     let declaration = Declaration::parse(text)?;
     let stamp = Stamp {
         record_id: source.record_id,
@@ -121,7 +137,11 @@ fn stamp(text: &str, source: &Source) -> Result<(Form, String), PayloadError> {
         registration_number: source.registration_number.as_deref(),
         identifiers: &[],
     };
-    Ok((declaration.form(), declaration.stamped(&stamp, &[])?))
+    Ok(match declaration.form() {
+        Form::Bundle => (Form::Bundle, declaration.stamped(&stamp, &[])?.into()),
+        // Nothing is stamped into it.
+        Form::Flat => (Form::Flat, text.into()),
+    })
 }
 
 #[cfg(test)]

@@ -7,10 +7,9 @@
 
 use reqwest::header::{HeaderName, HeaderValue};
 use serde::Serialize;
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{Payload, PayloadError, Subject};
+use super::{Payload, PayloadError, Record, Subject};
 use crate::records::event_document;
 use crate::records::queries::Source;
 
@@ -19,7 +18,7 @@ const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct WithRecord<'a> {
-    record: &'a RawValue,
+    record: Record<'a>,
     transaction_id: &'a str,
 }
 
@@ -39,8 +38,7 @@ struct AuditData<'a> {
 }
 
 fn with_record(subject: &Subject<'_>, path: String, transaction_id: &str) -> Result<Payload, PayloadError> {
-    let record = RawValue::from_string(subject.record()?)?;
-    Ok(Payload::json(path, serde_json::to_vec(&WithRecord { record: &record, transaction_id })?))
+    Ok(Payload::json(path, serde_json::to_vec(&WithRecord { record: subject.record()?, transaction_id })?))
 }
 
 /// The transaction of which a message is a consequence: its id is `{kind}__{transaction}`.
@@ -89,11 +87,11 @@ pub(super) fn audit(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
 }
 
 pub(super) fn notification(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
-    Ok(Payload::json(format!("/{}", event_and_kind(subject)), subject.record()?.into_bytes()))
+    Ok(Payload::json(format!("/{}", event_and_kind(subject)), serde_json::to_vec(&subject.record()?)?))
 }
 
 pub(super) fn event_registration(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
-    Ok(Payload::json("/event-registration".to_owned(), subject.record()?.into_bytes()))
+    Ok(Payload::json("/event-registration".to_owned(), serde_json::to_vec(&subject.record()?)?))
 }
 
 /// The body is the event's document, passed through.
