@@ -65,9 +65,9 @@ pub(super) fn birth(year: u16, n: u64) -> String {
 /// The same with a declaration of 1 kB. The days are of twenty years: what is looked for possible duplicates among is few.
 pub(super) fn large_birth(n: u64) -> String {
     let year = 2006 + u16::try_from(n / 336 % 20).unwrap_or_default();
-    let (mut body, note) = (birth(year, n), name(n).repeat(56));
+    let (mut body, note) = (birth(year, n), name(n).repeat(80));
     body.truncate(body.len() - 2);
-    let note = note.get(..720).unwrap_or(&note);
+    let note = note.get(..800).unwrap_or(&note);
     body + r#","note":""# + note + r#""}}"#
 }
 
