@@ -94,14 +94,14 @@ pub(super) async fn steady(client: &Client, rate: u32, lasts: Duration, run: &st
     let mut tasks = JoinSet::new();
     let started = Instant::now();
     // Another run's births are others.
-    let first = run.bytes().fold(0_u64, |sum, byte| sum * 256 + u64::from(byte));
+    let first = run.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(256).wrapping_add(u64::from(byte)));
     let mut n = 0_u64;
     while started.elapsed() < lasts {
         ticks.tick().await;
         n += 1;
         let (client, id) = (client.clone(), format!("bench-{run}-{n:07}"));
         tasks.spawn(async move {
-            let accepted = client.declare(&id, birth(2026, first + n)).await?;
+            let accepted = client.declare(&id, birth(2026, first.wrapping_add(n))).await?;
             let settled_at = client.until_settled(&id).await?;
             Ok::<_, BenchError>(Told { transaction_id: id, accepted, settled_at })
         });
