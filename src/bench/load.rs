@@ -65,9 +65,9 @@ pub(super) fn birth(year: u16, n: u64) -> String {
 /// The same with a declaration of 1 kB. The days are of twenty years: what is looked for possible duplicates among is few.
 pub(super) fn large_birth(n: u64) -> String {
     let year = 2006 + u16::try_from(n / 336 % 20).unwrap_or_default();
-    let (mut body, note) = (birth(year, n), name(n).repeat(56));
+    let (mut body, note) = (birth(year, n), name(n).repeat(80));
     body.truncate(body.len() - 2);
-    let note = note.get(..720).unwrap_or(&note);
+    let note = note.get(..800).unwrap_or(&note);
     body + r#","note":""# + note + r#""}}"#
 }
 
@@ -94,14 +94,14 @@ pub(super) async fn steady(client: &Client, rate: u32, lasts: Duration, run: &st
     let mut tasks = JoinSet::new();
     let started = Instant::now();
     // Another run's births are others.
-    let first = run.bytes().fold(0_u64, |sum, byte| sum * 256 + u64::from(byte));
+    let first = run.bytes().fold(0_u64, |sum, byte| sum.wrapping_mul(256).wrapping_add(u64::from(byte)));
     let mut n = 0_u64;
     while started.elapsed() < lasts {
         ticks.tick().await;
         n += 1;
         let (client, id) = (client.clone(), format!("bench-{run}-{n:07}"));
         tasks.spawn(async move {
-            let accepted = client.declare(&id, birth(2026, first + n)).await?;
+            let accepted = client.declare(&id, birth(2026, first.wrapping_add(n))).await?;
             let settled_at = client.until_settled(&id).await?;
             Ok::<_, BenchError>(Told { transaction_id: id, accepted, settled_at })
         });

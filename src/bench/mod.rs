@@ -3,7 +3,7 @@
 //! Each scenario has a database of its own, this program's `serve` as a process beside it (or its workers alone, in this
 //! process), and a receiver that answers 200 to everything; all of them share the machine's cores, so only ratios and orders
 //! of magnitude carry over to other machines. So a figure of throughput stands beside its limit: the same work in plain SQL,
-//! in rounds between its own ([`rounds`], [`script`]). The database is set up as for production ([`SETTINGS`]).
+//! in rounds between its own (`rounds`, `script`). The database is set up as for production (`SETTINGS`).
 //!
 //! It promises to leave nothing behind but its folder's absence, and to measure from outside: over HTTP, in `/proc`, and
 //! in the tables. It does not promise to be a load generator for other services.
@@ -141,10 +141,10 @@ pub enum BenchError {
 }
 
 impl Scenario {
-    /// Settings of its cluster, by name.
-    pub fn settings(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+    /// Settings of its cluster, by name. WAL is compressed with `compression`: `lz4`, or `on` where the server has no other.
+    pub fn settings(self, compression: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
         let more = (self == Self::Pickup).then_some(("track_commit_timestamp", "on"));
-        SETTINGS.iter().copied().chain(more)
+        SETTINGS.iter().copied().chain([("wal_compression", compression)]).chain(more)
     }
 }
 
@@ -155,7 +155,6 @@ const SETTINGS: &[(&str, &str)] = &[
     ("full_page_writes", "on"),
     ("shared_buffers", "1GB"),
     ("max_wal_size", "4GB"),
-    ("wal_compression", "lz4"),
     ("checkpoint_timeout", "15min"),
     ("max_connections", "300"),
 ];

@@ -40,18 +40,12 @@ pub(super) async fn run(
         Load { service: &service, token: bed.token("bench-agent", "declare")?, idle: Arc::default(), next: 0 };
     for rate in rates {
         load.steady(rate, WARM_UP.min(seconds)).await?;
+        load.until_arrived(&sink).await?;
         let (mut after_commit, mut after_answer) = (Vec::new(), Vec::new());
         for round in 1..=options.rounds {
-            let before = sink.answered();
             sink.watch();
             let answers = load.steady(rate, seconds).await?;
-            let deadline = Instant::now() + PATIENCE;
-            while sink.answered() - before < answers.len() {
-                if Instant::now() > deadline {
-                    return Err(BenchError::Nothing("submissions without a request"));
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
+            load.until_arrived(&sink).await?;
             tracing::info!(contestant = NAME, round, rate, submissions = answers.len());
             let (commit, answer) = lateness(bed.url(), &sink, &answers).await?;
             after_commit.extend(commit);
@@ -73,6 +67,18 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
+    /// Waits until the requests of all submissions so far have arrived.
+    async fn until_arrived(&self, sink: &Sink) -> Result<(), BenchError> {
+        let (deadline, all) = (Instant::now() + PATIENCE, usize::try_from(self.next).unwrap_or_default());
+        while sink.answered() < all {
+            if Instant::now() > deadline {
+                return Err(BenchError::Nothing("submissions without a request"));
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(())
+    }
+
     /// Submits for so long, whatever the answers take.
     async fn steady(&mut self, rate: u32, seconds: u32) -> Result<Answers, BenchError> {
         let mut ticks = interval(Duration::from_secs(1) / rate.max(1));

@@ -42,7 +42,9 @@ pub(super) fn bench(args: Bench) -> Result<(), CliError> {
     let Bench { scenario, size, rounds, rate, seconds, .. } = args;
     let options = Options { scenario, size, rate, seconds, rounds };
     // Never one that an earlier run left: what it holds would be replayed.
-    let cluster = start_cluster_with(&dir.join(format!("pg-{}", std::process::id())), scenario.settings())?;
+    let folder = dir.join(format!("pg-{}", std::process::id()));
+    let start = |compression| start_cluster_with(&folder, scenario.settings(compression));
+    let cluster = start("lz4").or_else(|_may_be_unknown| start("on"))?;
     let data = cluster.dir().to_owned();
     let outcome = runtime()?.block_on(async {
         let told = listen_to_signals()?;

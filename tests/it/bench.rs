@@ -47,8 +47,14 @@ fn submissions_are_measured_beside_the_same_rows_in_plain_sql() {
 }
 
 #[test]
+fn batches_are_measured_beside_the_same_rows_in_plain_sql() {
+    assert_has(&figures(&["submit-batch", "--size", "1", "--seconds", "1"])[0], &RATES);
+}
+
+/// The two that fill tables with more than a drain does.
+#[test]
 fn burdens_are_measured_beside_the_drain_without_them() {
-    for (scenario, size) in [("backlog", "400"), ("horizon", "100"), ("blocked", "100"), ("history", "10000")] {
+    for (scenario, size) in [("backlog", "400"), ("blocked", "100")] {
         assert_has(&figures(&[scenario, "--size", size])[0], &RATES);
     }
 }
@@ -56,6 +62,6 @@ fn burdens_are_measured_beside_the_drain_without_them() {
 #[test]
 fn deliveries_are_measured_from_the_queue_and_from_the_commit() {
     assert_has(&figures(&["drain-http", "--size", "100"])[0], &RATES);
-    assert_has(&figures(&["fanout", "--size", "20"])[0], &RATES);
+
     assert_has(&figures(&["pickup", "--rate", "20", "--seconds", "1"])[0], &LATENCIES);
 }

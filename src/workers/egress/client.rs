@@ -101,7 +101,7 @@ impl Client {
     }
 
     /// A client that sends nothing: whatever is to be sent counts as answered with 200 as soon as it is made. For measuring
-    /// what a delivery costs without its exchange; see [`Client::sends`].
+    /// what a delivery costs without its exchange.
     pub fn nowhere() -> Result<Self, ClientError> {
         Ok(Self { nowhere: Some(Arc::default()), ..build(&ClientSettings::default())? })
     }
