@@ -1,6 +1,6 @@
 //! A lane: one destination's claims, its open exchanges and their settlement. Lanes share nothing but the pool.
 //!
-//! Claims ([`supply`]), exchanges and settlements go on side by side. What ends while a settlement is written is settled with
+//! Claims (`supply`), exchanges and settlements go on side by side. What ends while a settlement is written is settled with
 //! the next one. Nothing waits for company: a lone message is claimed, sent and settled at once.
 //!
 //! Promises: no more exchanges at a time than the destination's `concurrency`; nothing that is held is forgotten: it is sent,
