@@ -9,7 +9,7 @@ DATA := data
 SHARED_DATA = /var/lib/crvs-outbox/$(shell printf '%s' '$(CURDIR)/$(DATA)' | sed 's/-/--/g; s|/|-|g; s/^-//')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick test-matrix fmt lint doc openapi schemathesis sqlx-data verify-sqlx-data clean-data
+.PHONY: help run test quick test-matrix fmt lint doc openapi schemathesis sqlx-data verify-sqlx-data clean-data bench-peers
 .PHONY: .ensure-postgres .ensure-python .ensure-pgbouncer .check-fmt .tests
 # The parts of `test` run one after the other, the cheapest failure first.
 .NOTPARALLEL:
@@ -55,6 +55,11 @@ sqlx-data: .ensure-postgres ## describe every query anew: after a change of a qu
 
 verify-sqlx-data: .ensure-postgres ## check that sqlx-data.json fits the queries and the schema
 	$(CARGO) xtask sqlx-data --check
+
+# An hour or two at full size. SCALE, ROUNDS, ITEMS, ONLY and BENCH_PEERS_DIR: bench-peers/README.md.
+bench-peers: .ensure-postgres ## compare with other queues, fetched into a scratch folder (SCALE=0.01 ROUNDS=1 for a look)
+	python3 -B bench-peers/bench.py --markdown target/bench-peers.md --raw target/bench-peers.json
+	@cat target/bench-peers.md
 
 clean-data: ## delete the demo's database (stop the demo first)
 	rm -rf '$(DATA)' '$(SHARED_DATA)' '$(SHARED_DATA)'-*
