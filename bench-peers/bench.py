@@ -101,8 +101,6 @@ class Run:
                     if peer.redis and item == "horizon":
                         continue  # it has no snapshots
                     self.measure(item, number, peer.name, lambda peer=peer: self.backlog(queues, peer, item))
-        for peer in queues:
-            self.lab.clean(peer)  # gives the space back
 
     def backlog(self, queues, peer, item):
         if peer not in queues:
@@ -131,8 +129,8 @@ def main():
     if args.from_raw:
         return publish(json.loads(args.from_raw.read_text()), args)
     # A stop by any signal is an exit, so that the servers are stopped.
-    for stop in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(stop, lambda *_: sys.exit(1))
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stop, lambda number, _: sys.exit(128 + number))
     scratch = os.environ.get("BENCH_PEERS_DIR") or f"{tempfile.gettempdir()}/crvs-outbox-bench-peers"
     Path(scratch).mkdir(parents=True, exist_ok=True)
     scale, rounds = float(os.environ.get("SCALE") or 1), int(os.environ.get("ROUNDS") or 3)
@@ -186,7 +184,4 @@ def publish(results, args):
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

@@ -22,6 +22,7 @@ class Peer:
     less: str  # what it does less than ours, or otherwise
     redis: bool = False
     keeps: bool = False  # finished jobs
+    env: tuple = ()  # settings that it reads from its environment
 
 
 RUST = "target/release/bench-peers"
@@ -37,7 +38,8 @@ PEERS = [
     Peer("pgqueuer", "pgqueuer", ("venv/bin/python", "python/pgqueuer_peer.py"), "python.done",
          "no retry unless asked for; keeps a log row per job, not its payload", keeps=True),
     Peer("awa", "awa", (RUST, "awa"), RUST,
-         "history of completed jobs for seconds only: 16 partitions, emptied in turn"),
+         "history of completed jobs for seconds only: 16 partitions, emptied in turn",
+         env=(("AWA_COMPLETION_BATCH_SIZE", "2000"), ("AWA_COMPLETION_FLUSH_MS", "5"), ("AWA_COMPLETION_SHARDS", "1"))),
     Peer("BullMQ", "bullmq", ("node", "node/peer.mjs", "bullmq"), "node/node_modules/bullmq/package.json",
          "not atomic: the row is in PostgreSQL, the job in Redis; no history (removed when completed)", redis=True),
 ]
@@ -47,7 +49,8 @@ class Running:
     """A contestant's process, and the talk with it: lines of JSON out, a line to go, the end of input to end."""
 
     def __init__(self, lab, peer, args, database):
-        env = {**os.environ, "BENCH_SINK": lab.sink_url, "BENCH_DATABASE_URL": lab.postgres.url(database)}
+        env = {**os.environ, **dict(peer.env), "BENCH_SINK": lab.sink_url}
+        env["BENCH_DATABASE_URL"] = lab.postgres.url(database)
         if lab.redis:
             env["BENCH_REDIS_PORT"] = str(lab.redis.port)
         self.log = Path(lab.scratch) / f"{peer.key}.log"

@@ -46,12 +46,11 @@ redis_packages() (
     done
 )
 
-# Always: their sources are ours and change without their manifests.
-cp -R "$here/node" "$here/rust" "$here/python" "$dir/"
+# Always: their sources are ours and change without their manifests. With their times, which Cargo goes by.
+cp -Rp "$here/node" "$here/rust" "$here/python" "$dir/"
 
 part node "$here/node/package.json" node_packages
 part python "$here/python/requirements.txt" python_packages
 part redis "$here/node/package.json" redis_packages
-# Cargo knows by itself what changed.
 CARGO_TARGET_DIR="$dir/target" nice -n 10 cargo build --release --manifest-path "$dir/rust/Cargo.toml" >&2 ||
     echo "The peers in Rust could not be built." >&2

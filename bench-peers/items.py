@@ -18,7 +18,7 @@ FULL = {
     "finished": 2_000_000,  # what was finished before, where the peer keeps it,
     "backlog": 150_000,  # and what a round drains of it
 }
-LEAST = {"submit_seconds": 1, "warm": 500, "drain": 500, "post": 500, "pickup_seconds": 3, "backlog": 500}
+LEAST = {"submit_seconds": 1, "warm": 500, "drain": 500, "post": 500, "pickup_seconds": 2, "backlog": 500}
 
 TITLES = {
     "W1": "W1: a row of business (1 kB) and a job in one transaction, 8 clients",
@@ -58,8 +58,8 @@ class Lab:
 
     def run(self, peer, args, database):
         """A command that is not measured."""
-        with Running(self, peer, args, database):
-            pass
+        with Running(self, peer, args, database) as running:
+            running.process.wait()
 
     def clean(self, peer):
         """An empty queue: a copy of the peer's installation."""
@@ -118,7 +118,7 @@ def pickup(lab, peer):
         watcher.go()
         result = lab.measured(peer, ["send", rate, seconds], peer.key)
         # The last jobs may still be on their way; what does not come in this time counts as lost.
-        lab.postgres.sql("select pg_sleep(1)")
+        lab.postgres.sql("select pg_sleep(0.5)")
         watcher.process.stdin.close()
         starts = {}
         for number, at in watcher.line()["starts"]:

@@ -21,8 +21,18 @@ POSTGRES_SETTINGS = {
     "max_connections": "200",
 }
 
-# Redis does not end with its input by itself.
-TIED = 'exec 3<&0; "$@" </dev/null & server=$!; echo $server; cat <&3; kill $server; wait $server'
+# Redis does not end with its input by itself. Its data goes with it.
+TIED = """
+data=$1; shift
+exec 3<&0
+"$@" --dir "$data" </dev/null >&2 &
+server=$!
+echo $server
+cat <&3 >&2
+kill $server
+wait $server
+rm -rf "$data"
+"""
 
 
 class Server:
@@ -114,10 +124,9 @@ class Redis(Server):
         program, env = redis_program(scratch)
         self.port, data = free_port(), Path(scratch) / f"redis-data-{os.getpid()}"
         data.mkdir(exist_ok=True)
-        self.data = data
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(data), "--save", ""]
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         options += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
-        super().__init__(["sh", "-c", TIED, "redis", program, *options], f"{scratch}/redis.log", env)
+        super().__init__(["sh", "-c", TIED, "redis", str(data), program, *options], f"{scratch}/redis.log", env)
         self.pid = int(self.line())
         self.ask("PING")
 
@@ -131,10 +140,6 @@ class Redis(Server):
             except ConnectionRefusedError:
                 time.sleep(0.05)
         raise RuntimeError("Redis does not answer")
-
-    def __exit__(self, *_):
-        super().__exit__()
-        shutil.rmtree(self.data, ignore_errors=True)
 
 
 def redis_program(scratch):

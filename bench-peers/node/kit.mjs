@@ -23,6 +23,10 @@ export async function connect() {
 export const business = (client, job) =>
   client.query({ name: "business", text: "insert into business (payload) values ($1::jsonb)", values: [job] });
 
+// Without a driver there is nothing to do, and its Redis is gone, which a client would wait for without end.
+let answered = false;
+process.stdin.on("end", () => answered || process.exit(1)).resume();
+
 // The driver's side of the talk: it says when to go, and ends its input when the result was taken.
 export class Driver {
   #lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
@@ -33,10 +37,12 @@ export class Driver {
     if ((await this.#lines.next()).done) throw new Error("the driver left");
   }
   async done(result) {
+    answered = true;
     say(result);
     await this.end();
   }
   async end() {
+    answered = true; // a watcher has its end from the driver
     while (!(await this.#lines.next()).done);
   }
 }

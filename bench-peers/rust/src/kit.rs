@@ -18,7 +18,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::job::Job;
 
@@ -115,8 +115,12 @@ impl Driver {
 #[derive(Clone)]
 pub(crate) struct Handler(Arc<Handled>);
 
-/// A client, and the address it posts to.
-type Post = (Client<HttpConnector, Full<Bytes>>, String);
+/// How jobs are posted.
+struct Post {
+    client: Client<HttpConnector, Full<Bytes>>,
+    url: String,
+    in_flight: Semaphore,
+}
 
 struct Handled {
     count: AtomicU64,
@@ -134,10 +138,10 @@ impl fmt::Debug for Handler {
 }
 
 impl Handler {
-    /// Counts jobs; posts each to this address if there is one.
+    /// Counts jobs; posts each to this address if there is one, [`IN_FLIGHT`] at a time.
     pub(crate) fn counting(wanted: u64, post_to: Option<String>) -> Self {
         let client = || Client::builder(TokioExecutor::new()).pool_max_idle_per_host(IN_FLIGHT).build_http();
-        let post = post_to.map(|url| (client(), url));
+        let post = post_to.map(|url| Post { client: client(), url, in_flight: Semaphore::new(IN_FLIGHT) });
         Self::new(wanted, post, None)
     }
 
@@ -164,7 +168,8 @@ impl Handler {
     }
 
     async fn body(&self, body: String) -> Result<()> {
-        if let Some((client, url)) = &self.0.post {
+        if let Some(Post { client, url, in_flight }) = &self.0.post {
+            let _permit = in_flight.acquire().await?;
             let request = Request::post(url).header("content-type", "application/json");
             let response = client.request(request.body(Full::from(body))?).await?;
             if !response.status().is_success() {

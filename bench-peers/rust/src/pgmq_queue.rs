@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool, Row as _};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::job::Job;
-use crate::kit::{BUSINESS, Handler, IN_FLIGHT, Pace, Producer, Queue, Result, Stop};
+use crate::kit::{BUSINESS, Handler, Pace, Producer, Queue, Result, Stop};
 
 /// Loops that read, handle and delete: while one waits for the database, another handles.
 const LOOPS: usize = 3;
@@ -43,7 +43,6 @@ impl Queue for Pgmq {
 
     async fn work(&self, handler: Handler, pace: Pace) -> Result<Stop> {
         let (stopped, wake) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
-        let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
         let mut loops = JoinSet::new();
         if pace == Pace::Watch {
             sqlx::query("select pgmq.enable_notify_insert('bench', 0)").execute(&self.pool).await?;
@@ -59,7 +58,7 @@ impl Queue for Pgmq {
         for _ in 0..if pace == Pace::Watch { 1 } else { LOOPS } {
             let connection = self.producer().await?;
             let (stopped, wake) = (Arc::clone(&stopped), Arc::clone(&wake));
-            let worker = Worker { connection, handler: handler.clone(), pace, in_flight: Arc::clone(&in_flight) };
+            let worker = Worker { connection, handler: handler.clone(), pace };
             loops.spawn(worker.run(stopped, wake));
         }
         Ok(Box::pin(async move {
@@ -81,7 +80,6 @@ struct Worker {
     connection: PgConnection,
     handler: Handler,
     pace: Pace,
-    in_flight: Arc<Semaphore>,
 }
 
 impl Worker {
@@ -105,13 +103,8 @@ impl Worker {
                 ids.push(row.try_get(0)?);
                 let text: String = row.try_get(1)?;
                 if self.pace == Pace::Post {
-                    let permit = Arc::clone(&self.in_flight).acquire_owned().await?;
                     let handler = self.handler.clone();
-                    posting.spawn(async move {
-                        let handled = handler.text(text).await;
-                        drop(permit);
-                        handled
-                    });
+                    posting.spawn(async move { handler.text(text).await });
                 } else {
                     self.handler.text(text).await?;
                 }
