@@ -76,12 +76,12 @@ class Run:
             return
         sizes = self.lab.sizes
         options = {
-            "W1": ["--seconds", sizes["submit_seconds"]],
+            "W1": ["--size", 8, "--seconds", sizes["submit_seconds"]],
             "W3": ["--size", sizes["drain"]],
             "W4": ["--size", sizes["post"]],
-            "pickup": ["--seconds", sizes["pickup_seconds"]],
-            "backlog": ["--size", sizes["backlog"]],
-            "horizon": ["--size", sizes["backlog"]],
+            "pickup": ["--rate", sizes["pickup_rate"], "--seconds", sizes["pickup_seconds"]],
+            "backlog": ["--size", sizes["pending"]],  # it drains 15% of them
+            "horizon": ["--size", sizes["pending"]],  # it drains all of them
         }[item]
         self.measure(item, number, OURS, lambda: ours(self.program, item, options))
 

@@ -129,6 +129,8 @@ def notes(results):
         "drained, which ends with its last handler; what was fetched beyond that is not counted.",
         "- The peers hand their handlers parsed JSON, except pgmq's client and pgqueuer, which pass it on as it is. "
         "Ours signs each request and keeps its history.",
+        "- Ours throws a round away before the one that counts; a peer's process is a new one each round. The CPU of "
+        "ours includes its receiver. Its horizon drains all that is pending, the others' a part, as of their backlog.",
         "- The HTTP client is part of W4: hyper for Rust, undici for Node, aiohttp for Python.",
         "- The peers' settings are their documented ones for throughput; sizes of batches and of concurrency come from "
         "trying around those, once.",

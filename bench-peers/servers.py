@@ -18,7 +18,7 @@ POSTGRES_SETTINGS = {
     "wal_compression": "lz4",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
-    "max_connections": "200",
+    "max_connections": "300",
 }
 
 # Redis does not end with its input by itself. Its data goes with it.

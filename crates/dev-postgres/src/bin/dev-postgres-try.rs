@@ -26,7 +26,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let mut options = Options::default();
     let dir = args.next().map(PathBuf::from).ok_or(usage)?;
     for arg in args {
-        let word = arg.into_string().map_err(|_| usage)?;
+        let word = arg.to_str().ok_or(usage)?;
         match word.split_once('=') {
             Some((name, value)) => options.settings.push((name.to_owned(), value.to_owned())),
             None if word == "throwaway" => options.throwaway = true,
