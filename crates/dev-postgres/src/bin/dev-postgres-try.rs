@@ -1,5 +1,5 @@
-//! Runs a cluster in the folder given until end of input: to try the library by hand, and for
-//! the tests, which kill it. Prints the server's pid, a URL and a `psql` command line.
+//! Runs a cluster in the folder given until end of input: to try the library by hand, for the tests, which kill it,
+//! and for `bench-peers`. Prints the server's pid, a URL and a `psql` command line.
 
 use std::env;
 use std::error::Error;
@@ -22,10 +22,18 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let mut args = env::args_os().skip(1);
-    let usage = "usage: dev-postgres-try <folder> [throwaway]";
+    let usage = "usage: dev-postgres-try <folder> [throwaway] [<setting>=<value> ...]";
+    let mut options = Options::default();
     let dir = args.next().map(PathBuf::from).ok_or(usage)?;
-    let throwaway = args.next().is_some_and(|word| word == "throwaway");
-    let cluster = Cluster::start_with(&dir, &Options { throwaway, ..Options::default() })?;
+    for arg in args {
+        let word = arg.to_str().ok_or(usage)?;
+        match word.split_once('=') {
+            Some((name, value)) => options.settings.push((name.to_owned(), value.to_owned())),
+            None if word == "throwaway" => options.throwaway = true,
+            None => return Err(usage.into()),
+        }
+    }
+    let cluster = Cluster::start_with(&dir, &options)?;
     let mut out = io::stdout();
     writeln!(out, "{}\n{}\n{}", cluster.pid(), cluster.url(), cluster.psql_command())?;
     if let Some(note) = cluster.note() {
