@@ -67,7 +67,7 @@ bench: .ensure-postgres ## measure everything on this machine, which has to be o
 		echo "==== $$scenario" >&2; \
 		$(CARGO) run --quiet --release --locked -- bench $$scenario --json $(ARGS) >> target/bench.jsonl || failed="$$failed $$scenario"; \
 	done; \
-	$(CARGO) xtask performance target/bench.jsonl docs/performance.md || failed="$$failed docs/performance.md"; \
+	$(CARGO) xtask performance --release target/bench.jsonl docs/performance.md || failed="$$failed docs/performance.md"; \
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 micro: ## measure the pure parts: rendering, stamping, signing, … (ARGS=stamping for a part)

@@ -5,6 +5,8 @@
 //! cargo xtask sqlx-data --check      the same, but only compare
 //! cargo xtask instructions           count what some functions cost and write benches/instructions.json
 //! cargo xtask instructions --check   the same, but only compare
+//! cargo xtask performance FROM TO    write a page of the figures that `crvs-outbox bench --json` printed
+//! cargo xtask performance --release FROM TO   the same; their program was built for release
 //! ```
 //!
 //! It has no part in the service, and must build before `sqlx-data.json` exists.
@@ -14,6 +16,7 @@
 mod instructions;
 mod migrations;
 mod pack;
+mod performance;
 mod sqlx_data;
 
 use std::env;
@@ -45,7 +48,9 @@ fn run() -> Result<String, Failure> {
         ["sqlx-data", "--check"] => sqlx_data::check(),
         ["instructions"] => instructions::write(),
         ["instructions", "--check"] => instructions::check(),
-        _ => Err("usage: cargo xtask sqlx-data|instructions [--check]".into()),
+        ["performance", "--release", from, to] => performance::write(Path::new(from), Path::new(to), true),
+        ["performance", from, to] => performance::write(Path::new(from), Path::new(to), false),
+        _ => Err("usage: cargo xtask sqlx-data|instructions [--check] | performance [--release] FROM TO".into()),
     }
 }
 
