@@ -57,7 +57,6 @@ sqlx-data: .ensure-postgres ## describe every query anew: after a change of a qu
 verify-sqlx-data: .ensure-postgres ## check that sqlx-data.json fits the queries and the schema
 	$(CARGO) xtask sqlx-data --check
 
-<<<<<<< HEAD
 # The cheapest first. One that fails keeps no other from being measured.
 SCENARIOS := idle drain drain-http pickup submit submit-batch fanout blocked backlog horizon history duplicates attachments watchers
 bench: .ensure-postgres ## measure everything on this machine, which has to be otherwise idle, and write docs/performance.md
@@ -78,12 +77,11 @@ instructions: .ensure-valgrind ## check what rendering and stamping cost, in ins
 
 count-instructions: .ensure-valgrind ## count that anew: after a change that is meant to cost more or less
 	$(CARGO) xtask instructions
-=======
+
 # An hour or two at full size. SCALE, ROUNDS, ITEMS, ONLY and BENCH_PEERS_DIR: bench-peers/README.md.
 bench-peers: .ensure-postgres ## compare with other queues, fetched into a scratch folder (SCALE=0.01 ROUNDS=1 for a look)
 	python3 -B bench-peers/bench.py --markdown target/bench-peers.md --raw target/bench-peers.json
 	@cat target/bench-peers.md
->>>>>>> a2cdf7bf34e2fdcb8c3977ce562e044b762e301b
 
 clean-data: ## delete the demo's database (stop the demo first)
 	rm -rf '$(DATA)' '$(SHARED_DATA)' '$(SHARED_DATA)'-*

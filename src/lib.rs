@@ -39,7 +39,7 @@
 //! | kind | which consequence a message is, for example `DECLARED` |
 //! | destination | where messages go |
 //! | attempt | one exchange for one message |
-//! | lease | a claim with an end and a fencing number |
+//! | lease | what a claim gives: an end and a fencing number, one for all messages that it took |
 //! | lane | the claims, open exchanges and settlements of one destination in one process |
 //! | position | a message's place in the queue, taken when it becomes ready |
 //! | circuit | whether messages flow to a destination: closed, open, half open |

@@ -12,7 +12,7 @@
 //! | who | moves |
 //! |---|---|
 //! | `enqueue`, inside the transaction of the domain | nothing → `queued` or `blocked` |
-//! | `claim`, by a lane | `queued`, due `retrying` → `delivering`, with a new fencing number |
+//! | `claim`, by a lane | `queued`, due `retrying` → `delivering`, with a new fencing number for all that it takes, written down in `outbox_claim` |
 //! | `complete`, by the holder of that number | `delivering` → `delivered`, `retrying`, `dead`, or back as if never claimed |
 //! | `complete`, `rescue`, in the same transaction | the next `blocked` → `queued` |
 //! | `rescue`, by any instance | `delivering` of a dead or late worker → `retrying`, or `dead` past the limit |

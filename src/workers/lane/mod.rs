@@ -31,6 +31,9 @@ const SETTLED_TOGETHER: usize = 500;
 /// slows the lane down.
 const SETTLING: usize = 4;
 
+/// Claims that are being made at a time where there is more than one of them takes.
+const CLAIMING: usize = 2;
+
 /// A settlement that takes longer is held up: the next one does not wait for it.
 const HELD_UP: Duration = Duration::from_millis(20);
 
@@ -43,7 +46,7 @@ pub struct Lane {
     /// Changes when the configuration is read anew; what is open ends under the old one.
     config: watch::Receiver<Arc<Destination>>,
     supply: Supply,
-    /// The claim that is being made, if one is.
+    /// The claims that are being made.
     claiming: JoinSet<Taken>,
     open: JoinSet<Ended>,
     /// What is open, so that a cut-short exchange can be given back.
@@ -155,7 +158,8 @@ impl Lane {
 
     /// When to claim, if there is a reason to and room for it.
     fn next_claim(&self) -> Option<Instant> {
-        let is_free = self.claiming.is_empty() && self.settling.len() < SETTLING;
+        let claims = if self.behind { CLAIMING } else { 1 };
+        let is_free = self.claiming.len() < claims && self.settling.len() < SETTLING;
         let wants = self.look && is_free && self.supply.room(&self.config.borrow().definition, self.open.len()) > 0;
         let turn = if self.behind { self.last_claim } else { self.last_claim + TURN };
         wants.then(|| turn.max(self.wait_until))
@@ -167,7 +171,7 @@ impl Lane {
         let Some(order) = self.supply.order(&self.destination(), self.open.len(), old) else {
             return;
         };
-        self.look = false;
+        self.look = self.behind;
         self.last_claim = Instant::now();
         self.next_look = self.last_claim + periodic::jittered(self.context.settings.poll);
         self.claiming.spawn(claim(self.context.clone(), order));
@@ -178,6 +182,8 @@ impl Lane {
         match taken {
             Ok(taken) => {
                 let Some(state) = self.supply.take(taken) else {
+                    // Not again at once: with the next poll.
+                    self.look = false;
                     return;
                 };
                 self.clean = state.clean;
@@ -188,7 +194,13 @@ impl Lane {
                     self.wait(wait);
                 }
             }
-            Err(error) => tracing::error!(%error, "a claim panicked; its leases will run out"),
+            Err(error) => {
+                self.look = false;
+                tracing::error!(%error, "a claim panicked; its leases will run out");
+            }
+        }
+        if self.claiming.is_empty() {
+            self.supply.expect_nothing();
         }
     }
 

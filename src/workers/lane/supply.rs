@@ -1,6 +1,6 @@
 //! What a lane has claimed: how much, from where, and ahead of what it can send at the moment.
 //!
-//! A claim is made beside the exchanges, one at a time. As long as deliveries end faster than claims are made, a lane claims
+//! Claims are made beside the exchanges: one at a time, and two where one leaves something behind. As long as deliveries end faster than claims are made, a lane claims
 //! ahead: as much as it has just delivered within [`AHEAD`], so that what waits here waits for a moment and not for a lease.
 
 use std::collections::{HashMap, VecDeque};
@@ -58,6 +58,8 @@ pub(super) struct Taken {
 #[derive(Debug)]
 pub(super) struct Supply {
     pub(super) ready: VecDeque<Ready>,
+    /// What the claims that are being made may bring.
+    expected: usize,
     claims: Claims,
     floor: Floor,
     next_full_look: Instant,
@@ -68,7 +70,7 @@ impl Default for Supply {
     fn default() -> Self {
         let ready = VecDeque::new();
         let (claims, pace) = (Claims::default(), Pace::default());
-        Self { ready, claims, floor: Floor::default(), next_full_look: Instant::now(), pace }
+        Self { ready, expected: 0, claims, floor: Floor::default(), next_full_look: Instant::now(), pace }
     }
 }
 
@@ -76,11 +78,12 @@ impl Supply {
     /// How many messages there is room for, with so many exchanges open: as many as there are places, and some ahead.
     pub(super) fn room(&self, definition: &Definition, open: usize) -> u16 {
         let ahead = self.pace.now().min(usize::from(definition.batch));
+        let held = self.ready.len() + self.expected;
         // Half of it is to be used up before more is fetched: a claim costs about the same for one as for ten.
-        if self.ready.len() > ahead / 2 {
+        if held > ahead / 2 && held + open > usize::from(definition.concurrency) {
             return 0;
         }
-        let room = (usize::from(definition.concurrency) + ahead).saturating_sub(open + self.ready.len());
+        let room = (usize::from(definition.concurrency) + ahead).saturating_sub(open + held);
         u16::try_from(room).unwrap_or(u16::MAX).min(definition.batch)
     }
 
@@ -97,12 +100,14 @@ impl Supply {
         let full_look = Instant::now() >= self.next_full_look;
         let from = if full_look { Floor::default() } else { self.floor };
         let over = std::mem::take(&mut self.claims.over);
+        self.expected += usize::from(limit);
         Some(Order { destination: Arc::clone(destination), limit, retries, from, full_look, over })
     }
 
     /// Takes in what a claim took: what its destination is like, if it could be asked.
     pub(super) fn take(&mut self, taken: Taken) -> Option<State> {
         let Taken { order, batch, sources, begun, lasted } = taken;
+        self.expected = self.expected.saturating_sub(usize::from(order.limit));
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
@@ -132,6 +137,11 @@ impl Supply {
             Ready { message, source, start_before }
         }));
         Some(state)
+    }
+
+    /// No claim is being made, whatever became of the last ones.
+    pub(super) fn expect_nothing(&mut self) {
+        self.expected = 0;
     }
 
     /// Deliveries have ended.
