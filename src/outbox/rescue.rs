@@ -93,13 +93,18 @@ pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<R
 async fn forget_lost(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
-        delete from outbox_claim c
-        where (c.lease_until <= now()
-               or not exists (select from worker w where w.id = c.worker_id and w.heartbeat_at > now() - 2 * w.interval))
-          and not exists (
-              select from unnest(c.message_ids) as i (id)
-              join outbox_message m on m.id = i.id and m.lease = c.lease and m.state = 'delivering'
-          )
+        delete from outbox_claim where lease in (
+            select c.lease
+            from outbox_claim c
+            where (c.lease_until <= now()
+                   or not exists (select from worker w where w.id = c.worker_id and w.heartbeat_at > now() - 2 * w.interval))
+              and not exists (
+                  select from unnest(c.message_ids) as i (id)
+                  join outbox_message m on m.id = i.id and m.lease = c.lease and m.state = 'delivering'
+              )
+            -- one that its worker forgets at this moment needs nobody else
+            for update skip locked
+        )
         "#
     )
     .execute(conn)

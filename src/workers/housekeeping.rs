@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
-use crate::outbox::{partitions, rescue, worker};
+use crate::outbox::{partitions, worker};
 use crate::periodic;
 use crate::records::uploads;
 
@@ -19,8 +19,6 @@ pub struct Kept {
     pub dropped: i32,
     /// Silent workers forgotten.
     pub workers: u64,
-    /// Claims written down that their workers, of an earlier release, had not.
-    pub claims: u64,
     /// Attachments collected that no record has.
     pub attachments: u64,
     /// Bytes (blobs) collected that belong to no attachment, of broken uploads for example.
@@ -37,7 +35,6 @@ pub async fn run_once(context: &Context) -> sqlx::Result<Kept> {
     let mut conn = context.maintenance.acquire().await?;
     let made = partitions::ensure(&mut conn).await?;
     let workers = worker::forget_silent(&mut conn).await?;
-    let claims = rescue::find_unwritten(&mut conn).await?;
     drop(conn);
     let (attachments, blobs) = collect(context).await?;
     let mut conn = context.maintenance.acquire().await?;
@@ -45,7 +42,7 @@ pub async fn run_once(context: &Context) -> sqlx::Result<Kept> {
     let changes = partitions::drop_older_changes(&mut conn, context.settings.changes_days).await;
     let others = partitions::drop_older(&mut conn, context.settings.retention_days).await;
     let dropped = changes? + others?;
-    Ok(Kept { made, dropped, workers, claims, attachments, blobs })
+    Ok(Kept { made, dropped, workers, attachments, blobs })
 }
 
 /// Collects attachments that nothing refers to, then bytes that belong to none.

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | [`dispatcher`], one lane per destination | woken, and every `poll` | claim → render → send → settle |
 //! | heartbeat | every `heartbeat` | says that this worker lives, on a connection of its own |
-//! | [`rescuer`] | four times a `heartbeat` | takes back the leases of dead workers |
+//! | [`rescuer`] | four times a `heartbeat` | takes back the leases of dead workers; finds claims that are written nowhere, every minute |
 //! | [`callbacks`] | every `callback_check` | sends registrations again whose callback is overdue |
 //! | [`duplicates`] | every `duplicate_check` | compares records that were accepted at the same moment |
 //! | [`housekeeping`] | every hour | makes the coming days' partitions, drops those past their retention, forgets silent workers, collects attachments that nothing refers to |
@@ -167,6 +167,7 @@ pub async fn spawn_all(
         alive.cancel();
     });
     tasks.spawn(rescuer::run(context.clone(), stop.soft.clone()));
+    tasks.spawn(rescuer::find_unwritten(context.clone(), stop.soft.clone()));
     tasks.spawn(callbacks::run(context.clone(), stop.soft.clone()));
     tasks.spawn(duplicates::run(context.clone(), stop.soft.clone()));
     tasks.spawn(housekeeping::run(context.clone(), stop.soft.clone()));

@@ -1,5 +1,7 @@
 //! Takes back the leases of dead and late workers.
 
+use std::time::Duration;
+
 use tokio_util::sync::CancellationToken;
 
 use super::Context;
@@ -12,6 +14,18 @@ pub async fn run(context: Context, stop: CancellationToken) {
     // Leases are lost two heartbeats after the last one: looking often keeps it near that.
     let every = context.settings.heartbeat / 4;
     periodic::run("rescuer", every, stop, || run_once(&context)).await;
+}
+
+/// How often claims are looked for that are written nowhere.
+const UNWRITTEN: Duration = Duration::from_mins(1);
+
+/// Finds unwritten claims until stopped, for [`run`] to find them when they are lost.
+pub async fn find_unwritten(context: Context, stop: CancellationToken) {
+    periodic::run("unwritten claims", UNWRITTEN, stop, || find_unwritten_once(&context)).await;
+}
+
+async fn find_unwritten_once(context: &Context) -> sqlx::Result<u64> {
+    rescue::find_unwritten(&mut *context.maintenance.acquire().await?).await
 }
 
 /// Rescues once.

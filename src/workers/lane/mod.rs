@@ -22,6 +22,7 @@ use super::settle::{Ended, settle};
 use super::{Context, Destination, Stop};
 use crate::metrics;
 use crate::outbox::complete::{Outcome, Settlement};
+use crate::outbox::retry::GONE;
 use crate::periodic;
 
 /// Deliveries that are settled together at most.
@@ -56,6 +57,8 @@ pub struct Lane {
     settling: JoinSet<Vec<i64>>,
     last_claim: Instant,
     last_settlement: Instant,
+    /// Exchanges that failed in a row.
+    failures: u16,
     /// Whether the circuit was closed and without failures when last seen.
     clean: bool,
     /// Something may be ready.
@@ -92,6 +95,7 @@ impl Lane {
             settling: JoinSet::new(),
             last_claim: before,
             last_settlement: before,
+            failures: 0,
             clean: false,
             look: true,
             behind: false,
@@ -211,26 +215,42 @@ impl Lane {
 
     /// Begins exchanges as long as there are messages and places.
     fn start_ready(&mut self) {
-        let destination = self.destination();
-        let concurrency = usize::from(destination.definition.concurrency);
+        let concurrency = usize::from(self.config.borrow().definition.concurrency);
+        let now = Instant::now();
         while self.open.len() < concurrency && self.ended.len() < SETTLED_TOGETHER * SETTLING {
-            let Some(Ready { message, source, start_before }) = self.supply.ready.pop_front() else {
+            let Some(ready) = self.supply.ready.pop_front() else {
                 break;
             };
+            if ready.start_before < now {
+                self.give_back(&ready);
+                continue;
+            }
+            let Ready { destination, message, source, .. } = ready;
             let open = Open {
                 released: Settlement::without_exchange(&message, Outcome::Released(Duration::ZERO)),
                 action_id: message.action_id,
                 probe: message.probe,
                 old: message.old,
             };
-            if Instant::now() > start_before {
-                // It waited here for so long that an exchange could outlive its lease.
-                self.ended.push(Ended::without_exchange(open.released, open.action_id, open.probe));
-                continue;
-            }
-            let (context, destination) = (self.context.clone(), Arc::clone(&destination));
+            let context = self.context.clone();
             let handle = self.open.spawn(async move { deliver(&context, &destination, message, source).await });
             self.leases.insert(handle.id(), open);
+        }
+        // In the order of claims, and so of time.
+        while let Some(late) = self.supply.ready.pop_front_if(|ready| ready.start_before < now) {
+            self.give_back(&late);
+        }
+    }
+
+    /// Gives back what was not sent; it burns no attempt.
+    fn give_back(&mut self, ready: &Ready) {
+        let released = Settlement::without_exchange(&ready.message, Outcome::Released(Duration::ZERO));
+        self.ended.push(Ended::without_exchange(released, ready.message.action_id, ready.message.probe));
+    }
+
+    fn give_all_back(&mut self) {
+        for ready in std::mem::take(&mut self.supply.ready) {
+            self.give_back(&ready);
         }
     }
 
@@ -245,9 +265,19 @@ impl Lane {
         }
         let new = self.ended.get(before..).unwrap_or_default();
         self.supply.ended(new.len());
-        if new.iter().any(Ended::is_our_fault) {
+        let is_our_fault = new.iter().any(Ended::is_our_fault);
+        let is_gone = new.iter().any(|e| e.settlement.status == Some(GONE));
+        for healthy in new.iter().filter_map(|e| e.healthy) {
+            self.failures = if healthy { 0 } else { self.failures.saturating_add(1) };
+        }
+        if is_our_fault {
             // What keeps one from being sent keeps the others: not the whole queue is to go round meanwhile.
             self.wait(self.context.settings.poll);
+        }
+        let breaker = self.config.borrow().definition.breaker.failures;
+        if is_gone || (breaker > 0 && self.failures >= breaker) {
+            // The destination is being paused, or its circuit opened: what was claimed ahead burns no attempt.
+            self.give_all_back();
         }
     }
 
@@ -318,7 +348,8 @@ impl Lane {
     fn pause(&self) -> Instant {
         // Where something is to be had already, it is room that is waited for.
         let look = if self.look { Instant::now() + self.context.settings.poll } else { self.next_look };
-        [self.next_claim(), self.next_settlement()].into_iter().flatten().fold(look, Instant::min)
+        let late = self.supply.ready.front().map(|ready| ready.start_before + TURN);
+        [self.next_claim(), self.next_settlement(), late].into_iter().flatten().fold(look, Instant::min)
     }
 
     async fn drain(&mut self, stop: &Stop) {
@@ -327,10 +358,7 @@ impl Lane {
             self.take(taken);
         }
         self.start_ready();
-        for Ready { message, .. } in self.supply.ready.drain(..) {
-            let released = Settlement::without_exchange(&message, Outcome::Released(Duration::ZERO));
-            self.ended.push(Ended::without_exchange(released, message.action_id, message.probe));
-        }
+        self.give_all_back();
         loop {
             while !self.ended.is_empty() && self.settling.len() < SETTLING {
                 self.begin_settlement();

@@ -7,6 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::outbox::claim::{self, Ask, Batch, Floor};
@@ -21,15 +22,18 @@ const FULL_LOOK_SHARE: u32 = 20;
 /// How long what is claimed ahead should last.
 const AHEAD: Duration = Duration::from_millis(50);
 
-/// How long a message may wait here however short its lease is.
-const SPARE: Duration = Duration::from_secs(1);
+/// How long a message may wait here at most. Then it is given back: meanwhile its destination may have been paused, or its
+/// lease lost because this process stood still. Leases are lost after two heartbeats, which is longer.
+const HELD: Duration = Duration::from_secs(1);
 
 /// A message that is held and not sent yet.
 #[derive(Debug)]
 pub(super) struct Ready {
+    /// As the configuration was when it was claimed: what it is rendered from was read for that.
+    pub(super) destination: Arc<Destination>,
     pub(super) message: Claimed,
     pub(super) source: Option<Arc<Source>>,
-    /// After this it could outlive its lease.
+    /// After this it is given back.
     pub(super) start_before: Instant,
 }
 
@@ -40,6 +44,8 @@ pub(super) struct Order {
     limit: u16,
     retries: u16,
     from: Floor,
+    /// Where the lane had got to.
+    floor: Floor,
     full_look: bool,
     over: Vec<i64>,
 }
@@ -50,7 +56,6 @@ pub(super) struct Taken {
     order: Order,
     batch: sqlx::Result<Batch>,
     sources: HashMap<Uuid, Arc<Source>>,
-    begun: Instant,
     lasted: Duration,
 }
 
@@ -58,8 +63,9 @@ pub(super) struct Taken {
 #[derive(Debug)]
 pub(super) struct Supply {
     pub(super) ready: VecDeque<Ready>,
-    /// What the claims that are being made may bring.
+    /// What the claims that are being made may bring, and how many retries among it.
     expected: usize,
+    expected_old: usize,
     claims: Claims,
     floor: Floor,
     next_full_look: Instant,
@@ -70,7 +76,15 @@ impl Default for Supply {
     fn default() -> Self {
         let ready = VecDeque::new();
         let (claims, pace) = (Claims::default(), Pace::default());
-        Self { ready, expected: 0, claims, floor: Floor::default(), next_full_look: Instant::now(), pace }
+        Self {
+            ready,
+            expected: 0,
+            expected_old: 0,
+            claims,
+            floor: Floor::default(),
+            next_full_look: Instant::now(),
+            pace,
+        }
     }
 }
 
@@ -95,19 +109,21 @@ impl Supply {
             return None;
         }
         let concurrency = usize::from(destination.definition.concurrency);
-        let old = old + self.ready.iter().filter(|r| r.message.old).count();
+        let old = old + self.expected_old + self.ready.iter().filter(|r| r.message.old).count();
         let retries = u16::try_from(concurrency.div_ceil(2).saturating_sub(old)).unwrap_or(u16::MAX);
         let full_look = Instant::now() >= self.next_full_look;
         let from = if full_look { Floor::default() } else { self.floor };
         let over = std::mem::take(&mut self.claims.over);
         self.expected += usize::from(limit);
-        Some(Order { destination: Arc::clone(destination), limit, retries, from, full_look, over })
+        self.expected_old += usize::from(retries.min(limit));
+        Some(Order { destination: Arc::clone(destination), limit, retries, from, floor: self.floor, full_look, over })
     }
 
     /// Takes in what a claim took: what its destination is like, if it could be asked.
     pub(super) fn take(&mut self, taken: Taken) -> Option<State> {
-        let Taken { order, batch, sources, begun, lasted } = taken;
+        let Taken { order, batch, sources, lasted } = taken;
         self.expected = self.expected.saturating_sub(usize::from(order.limit));
+        self.expected_old = self.expected_old.saturating_sub(usize::from(order.retries.min(order.limit)));
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
@@ -118,7 +134,7 @@ impl Supply {
         };
         if order.full_look {
             // More may lie behind the floor only if something did and a limit cut the claim short.
-            let floor = self.floor;
+            let floor = order.floor;
             let is_behind =
                 |m: &Claimed| if m.old { m.due_at <= floor.due_after } else { m.position <= floor.position };
             if !(batch.full && batch.messages.iter().any(is_behind)) {
@@ -129,12 +145,10 @@ impl Supply {
         self.floor.due_after = self.floor.due_after.max(batch.next.due_after);
         self.claims.add(&batch.messages);
         let state = State { clean: batch.clean, full: batch.full && !batch.messages.is_empty(), wait: batch.wait };
-        let definition = &order.destination.definition;
-        let spare = definition.lease.saturating_sub(definition.timeout);
-        let start_before = begun + spare.max(SPARE);
+        let start_before = Instant::now() + HELD;
         self.ready.extend(batch.messages.into_iter().map(|message| {
             let source = sources.get(&message.action_id).map(Arc::clone);
-            Ready { message, source, start_before }
+            Ready { destination: Arc::clone(&order.destination), message, source, start_before }
         }));
         Some(state)
     }
@@ -142,6 +156,7 @@ impl Supply {
     /// No claim is being made, whatever became of the last ones.
     pub(super) fn expect_nothing(&mut self) {
         self.expected = 0;
+        self.expected_old = 0;
     }
 
     /// Deliveries have ended.
@@ -204,21 +219,37 @@ pub(super) async fn claim(context: Context, order: Order) -> Taken {
             let lasted = begun.elapsed();
             let actions: Vec<Uuid> = batch.messages.iter().map(|m| m.action_id).collect();
             let with_declarations = payload::carries_declaration(definition.format, &definition.effects);
-            let read = if actions.is_empty() {
-                Ok(Vec::new())
-            } else {
-                queries::sources(&mut conn, &actions, with_declarations).await
-            };
-            let sources = read.unwrap_or_else(|error| {
-                tracing::warn!(error = &error as &dyn std::error::Error, "sources could not be read");
-                Vec::new()
-            });
-            (Ok(batch), sources, lasted)
+            (Ok(batch), sources(&mut conn, &actions, with_declarations).await, lasted)
         }
         Err(error) => (Err(error), Vec::new(), begun.elapsed()),
     };
     let sources = sources.into_iter().map(|s| (s.action_id, Arc::new(s))).collect();
-    Taken { order, batch, sources, begun, lasted }
+    Taken { order, batch, sources, lasted }
+}
+
+/// What messages are rendered from. What cannot be read, a row that is damaged, is missing alone.
+async fn sources(conn: &mut PgConnection, actions: &[Uuid], with_declarations: bool) -> Vec<Source> {
+    if actions.is_empty() {
+        return Vec::new();
+    }
+    let error = match queries::sources(conn, actions, with_declarations).await {
+        Ok(sources) => return sources,
+        Err(error) => error,
+    };
+    tracing::warn!(error = &error as &dyn std::error::Error, "sources could not be read together");
+    let mut sources = Vec::with_capacity(actions.len());
+    if error.is_outage() {
+        return sources;
+    }
+    for action in actions {
+        match queries::sources(conn, std::slice::from_ref(action), with_declarations).await {
+            Ok(one) => sources.extend(one),
+            Err(error) => {
+                tracing::error!(%action, error = &error as &dyn std::error::Error, "a source cannot be read");
+            }
+        }
+    }
+    sources
 }
 
 /// What was claimed: each claim is forgotten when the last of its messages is settled.

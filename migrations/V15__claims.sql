@@ -1,33 +1,5 @@
 -- Claims that touch no index: what a worker takes is written down once per batch, and its messages change in place.
-
-alter table outbox_message add column base_state message_state not null default 'queued';
-update outbox_message set base_state = case
-    when state <> 'delivering' then state
-    when attempt > 1 or rescues > 0 then 'retrying'
-    else 'queued'
-end
-where state <> 'queued';
-alter table outbox_message
-    add constraint outbox_message_has_base check (
-        (state = 'delivering' and base_state in ('queued', 'retrying')) or state = base_state),
-    set (fillfactor = 50);
-comment on column outbox_message.base_state is
-    'The state; while delivering, the one that it was claimed from. Indexes go by this and not by state, so that a claim changes nothing that is indexed and writes no index (a HOT update). Kept by a trigger: nobody else sets it.';
-comment on table outbox_message is
-    'Live messages only: one consequence of one action for one destination. Narrow, no payload: a message is rendered from its action when it is sent. Finished ones move to outbox_history. No foreign keys: it is the hot table, and its rows are written in the transaction that writes what they name. fillfactor 50 and eager autovacuum: each row is claimed, in place, and then deleted.';
-
-create function outbox_message_rest() returns trigger
-language plpgsql as $$
-begin
-    new.base_state := new.state;
-    return new;
-end
-$$;
-comment on function outbox_message_rest() is 'Keeps outbox_message.base_state.';
--- Its condition is false for a claim and for a message that is accepted as ready: the function is not called for them.
-create trigger outbox_message_rest before insert or update of state on outbox_message
-    for each row when (new.state <> 'delivering' and new.base_state <> new.state) execute function outbox_message_rest();
-comment on trigger outbox_message_rest on outbox_message is 'base_state follows state, except into delivering.';
+-- After the transaction that filled base_state: an index that is built in it would be of no use to whoever had begun before.
 
 drop index outbox_message_queued, outbox_message_retrying, outbox_message_delivering, outbox_message_dead, outbox_message_one_active;
 create unique index outbox_message_one_active on outbox_message (destination, record_id) where base_state <> 'blocked' and not skipped;
@@ -65,15 +37,6 @@ select lease, lease_holder, destination, lease_until, array[id] from outbox_mess
 comment on sequence outbox_lease is
     'Fencing numbers: each claim takes the next one, for all messages of its batch, and only who knows the current one may move a message (P6). Never reset.';
 comment on column outbox_message.lease is 'Fencing number of the last claim, the same for all messages that it took. Stays after the lease is gone.';
-
--- A declaration of some size is compressed: with LZ4, where this server has it, in a tenth of the time.
-do $$
-begin
-    alter table record_version alter column declaration set compression lz4;
-exception when feature_not_supported then
-    raise notice 'this server has no LZ4: declarations are compressed as before';
-end
-$$;
 
 create or replace function outbox_pressure(depth_limit bigint)
 returns table (destination text, ready bigint, oldest_due_age interval, flows boolean, backpressure boolean)
@@ -303,6 +266,16 @@ begin
 end
 $$;
 
+create or replace view outbox_stuck as
+select m.id, m.destination, m.kind, m.record_id, m.transaction_id, m.attempt, m.rescues,
+       coalesce(m.last_error, case when m.last_status is not null then 'http-' || m.last_status end, 'unknown') as because,
+       case when m.skipped then 0
+            else (select count(*) from outbox_message b where b.record_id = m.record_id and b.destination = m.destination and b.base_state = 'blocked')
+       end as holds_up,
+       m.created_at as since, m.skipped
+from outbox_message m
+where m.base_state = 'dead';
+
 -- Replacing a function keeps who may run it, but not its settings.
 do $$
 declare
@@ -311,11 +284,10 @@ begin
     for function in
         select p.oid from pg_proc p
         where p.pronamespace = quote_ident(current_schema())::regnamespace
-          and p.proname in ('outbox_message_rest', 'outbox_hindrances', 'outbox_explain', 'outbox_retry_where', 'outbox_grant')
+          and p.proname in ('outbox_hindrances', 'outbox_explain', 'outbox_retry_where', 'outbox_grant')
     loop
         execute format('alter function %s set search_path to %I, pg_temp', function, current_schema());
     end loop;
 end
 $$;
-revoke all on function outbox_message_rest() from public;
 select outbox_grant();
