@@ -5,6 +5,10 @@ drop index outbox_message_queued, outbox_message_retrying, outbox_message_delive
 create unique index outbox_message_one_active on outbox_message (destination, record_id) where base_state <> 'blocked' and not skipped;
 comment on index outbox_message_one_active is
     'Order (P5): a record has at most one message per destination that is neither blocked nor set aside, whoever claims.';
+drop index outbox_message_in_order;
+create index outbox_message_in_order on outbox_message (record_id, destination);
+comment on index outbox_message_in_order is
+    'Finds the predecessor of a new message and the successor of a finished one. Without the id, of which they are few: where the queue is taken to be empty, an index that has the id in the last place looks as good for finding one by it as the key.';
 create index outbox_message_queued on outbox_message (destination, position) where base_state = 'queued';
 comment on index outbox_message_queued is 'The claim of fresh messages; equals its order.';
 create index outbox_message_retrying on outbox_message (destination, available_at, id) where base_state = 'retrying';

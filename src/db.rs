@@ -173,10 +173,11 @@ async fn settle_in(conn: &mut PgConnection) -> sqlx::Result<()> {
 /// plan that was made while a table was empty would be to read all of it, which stays wrong until it is analyzed.
 ///
 /// What costs is a row that is looked at, so that going by a key is the cheapest even where a table is taken to be small.
+/// By that measure it would pay to start a process to help: it never does.
 const PINNED: &str = "set plan_cache_mode = force_generic_plan; \
     set cpu_tuple_cost = 1; set cpu_index_tuple_cost = 1; set cpu_operator_cost = 0.0001; \
     set random_page_cost = 0; set seq_page_cost = 0; set enable_seqscan = off; set enable_bitmapscan = off; \
-    set enable_hashjoin = off; set enable_mergejoin = off";
+    set enable_hashjoin = off; set enable_mergejoin = off; set max_parallel_workers_per_gather = 0";
 
 /// Begins a transaction that writes submissions: it waits for no lock for more than a moment, and its plans are pinned
 /// too. One of them has to read a bitmap: what cannot be done without is not to be priced out, since nothing beside it
@@ -185,7 +186,7 @@ pub const BEGIN_PINNED: &str = "begin; set local lock_timeout = '50ms'; \
     set local plan_cache_mode = force_generic_plan; \
     set local cpu_tuple_cost = 1; set local cpu_index_tuple_cost = 1; set local cpu_operator_cost = 0.0001; \
     set local random_page_cost = 0; set local seq_page_cost = 0; set local enable_seqscan = off; \
-    set local enable_hashjoin = off; set local enable_mergejoin = off";
+    set local enable_hashjoin = off; set local enable_mergejoin = off; set local max_parallel_workers_per_gather = 0";
 
 /// P1: a server that is set to answer before its WAL is on disk is told otherwise. Stronger settings are left alone.
 const INSIST_ON_DURABILITY: &str = "select set_config('synchronous_commit', 'on', false) \

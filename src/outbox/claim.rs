@@ -134,7 +134,7 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
             update outbox_message m
             set state = 'delivering', attempt = attempt + 1, lease = number.lease, lease_holder = $2, lease_until = number.until
             from picked, number
-            where m.id = picked.id
+            where m.id = any (array[picked.id])
             returning m.id, m.position, m.available_at, m.lease, m.kind, m.transaction_id, m.record_id, m.action_id, m.attempt,
                       m.rescues, m.redelivery,
                       extract(epoch from now() - m.refused_since)::float8 as refused_for,

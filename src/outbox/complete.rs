@@ -103,7 +103,7 @@ pub async fn finish_unleased(conn: &mut PgConnection, action_id: Uuid, kind: &st
             order by id
             for update
         ), gone as (
-            delete from outbox_message m using mine where m.id = mine.id and m.state <> 'delivering' returning m.*
+            delete from outbox_message m using mine where m.id = any (array[mine.id]) and m.state <> 'delivering' returning m.*
         ), kept as (
             insert into outbox_history (id, state, destination, kind, transaction_id, record_id, action_id, attempt, rescues,
                                         redelivery, last_status, last_error, lease, initiator_id, created_at)
@@ -146,8 +146,8 @@ struct Back {
     skipped: bool,
 }
 
-/// Moves messages to the history. Each is found and locked by its id, whatever the planner makes of the statistics: a join
-/// would once begin at the messages being delivered, and compare each of them with each of these.
+/// Moves messages to the history. Each is found and locked by its id, and then [changed by it](super), whatever the planner
+/// makes of the statistics.
 async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> sqlx::Result<Vec<Finished>> {
     let ids: Vec<i64> = done.iter().map(|s| s.id).collect();
     let leases: Vec<i64> = done.iter().map(|s| s.lease).collect();
@@ -165,7 +165,7 @@ async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> 
             ) m
         ), gone as (
             delete from outbox_message m using told
-            where m.id = told.id
+            where m.id = any (array[told.id])
             returning m.*, told.status as now_status, told.error as now_error, told.duration as now_duration
         ), kept as (
             insert into outbox_history (id, state, destination, kind, transaction_id, record_id, action_id, attempt, rescues,
@@ -255,7 +255,7 @@ async fn return_to_queue(
                 last_error = case when told.outcome = 'released' then coalesce(told.error, m.last_error) else told.error end,
                 lease_holder = null, lease_until = null
             from told
-            where m.id = told.id
+            where m.id = any (array[told.id])
             returning m.id, m.lease, m.destination, m.record_id, m.skipped, m.attempt + (told.outcome = 'released' or (told.outcome = 'dead' and told.duration is null))::int as attempt,
                       told.outcome, told.status, told.error, told.duration, m.initiator_id, m.owner_id, m.action_id
         ), told_of as (

@@ -28,6 +28,10 @@
 //! Not promised: order between records or between destinations; exactly one exchange on the wire.
 //!
 //! Locks are taken in the order of ids. Time is the database's.
+//!
+//! Statements are planned for a connection, most often while the queue is empty, and have to be good for a million: what is
+//! joined with the messages is looked up by `id = any (array[…])`. A plain `=` can be turned around: all messages, each
+//! compared with each that is looked for, is as cheap as one look-up where none are believed to be there.
 
 pub mod breaker;
 pub mod claim;

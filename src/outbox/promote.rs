@@ -24,22 +24,24 @@ pub(super) async fn promote(conn: &mut PgConnection, freed: &[Freed]) -> sqlx::R
             select n.id
             from (select distinct * from unnest($1::uuid[], $2::text[]) as k (record_id, destination)) k
             cross join lateral (
-                select m.id, m.state from outbox_message m
-                where m.record_id = k.record_id and m.destination = k.destination and not m.skipped
+                -- offset 0: those of the record, not all in the order of their ids until one is of it
+                select m.id, m.state
+                from (select id, state from outbox_message
+                      where record_id = k.record_id and destination = k.destination and not skipped
+                      offset 0) m
                 order by m.id
                 limit 1
             ) n
             where n.state = 'blocked'
-              and not exists (
-                  -- one that was set aside can go while another of its record is on its way
-                  select from outbox_message a
-                  where a.record_id = k.record_id and a.destination = k.destination and a.state <> 'blocked' and not a.skipped
-              )
+              -- one that was set aside can go while another of its record is on its way
+              and (select a.id from outbox_message a
+                   where a.record_id = k.record_id and a.destination = k.destination and a.state <> 'blocked' and not a.skipped
+                   limit 1) is null
             order by n.id
         )
         update outbox_message m set state = 'queued', available_at = now(), position = nextval('outbox_position')
         from next
-        where m.id = next.id and m.state = 'blocked'
+        where m.id = any (array[next.id]) and m.state = 'blocked'
         "#,
         &records,
         &destinations as &[&str],

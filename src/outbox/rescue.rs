@@ -39,23 +39,24 @@ pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<R
         Row,
         r#"
         with lost as materialized (
-            select m.id, m.lease, m.lease_holder
+            select c.lease, c.worker_id, i.id
             from outbox_claim c
             left join worker w on w.id = c.worker_id
             cross join lateral unnest(c.message_ids) as i (id)
-            join outbox_message m on m.id = i.id and m.lease = c.lease and m.state = 'delivering'
             where c.lease_until <= now() or w.id is null or w.heartbeat_at <= now() - 2 * w.interval
+            order by i.id
         ), held as materialized (
-            -- the fence: one that was settled and claimed anew since we looked has another number
-            select m.id, lost.lease_holder
-            from outbox_message m
-            join lost on lost.id = m.id and lost.lease = m.lease
-            left join destination d on d.name = m.destination
-            where m.state = 'delivering'
-              -- one that is to be set aside while somebody adds behind it is left to the next turn
-              and (m.rescues < $1 or coalesce(d.on_dead, 'hold') = 'hold' or m.id = any ($2))
-            order by m.id
-            for no key update of m skip locked
+            select m.id, lost.worker_id
+            from lost
+            cross join lateral (
+                select m.id from outbox_message m
+                -- the fence: one that was settled, and perhaps claimed anew since, has another number or none
+                where m.id = lost.id and m.lease = lost.lease and m.state = 'delivering'
+                  -- one that is to be set aside while somebody adds behind it is left to the next turn
+                  and (m.rescues < $1 or m.id = any ($2)
+                       or coalesce((select d.on_dead from destination d where d.name = m.destination), 'hold') = 'hold')
+                for no key update skip locked
+            ) m
         ), freed as (
             update outbox_message m
             set state = case when m.rescues >= $1 then 'dead' else 'retrying' end::message_state,
@@ -63,8 +64,8 @@ pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<R
                 rescues = m.rescues + 1, available_at = now(), last_status = null, last_error = 'lease-expired',
                 lease_holder = null, lease_until = null
             from held
-            where m.id = held.id
-            returning m.id, m.attempt, m.destination, m.record_id, m.lease, held.lease_holder as worker_id, m.state, m.skipped,
+            where m.id = any (array[held.id])
+            returning m.id, m.attempt, m.destination, m.record_id, m.lease, held.worker_id, m.state, m.skipped,
                       m.initiator_id, m.owner_id, m.action_id
         ), told_of as (
             insert into change (principal_id, record_id, action_id)
@@ -98,10 +99,9 @@ async fn forget_lost(conn: &mut PgConnection) -> sqlx::Result<()> {
             from outbox_claim c
             where (c.lease_until <= now()
                    or not exists (select from worker w where w.id = c.worker_id and w.heartbeat_at > now() - 2 * w.interval))
-              and not exists (
-                  select from unnest(c.message_ids) as i (id)
-                  join outbox_message m on m.id = i.id and m.lease = c.lease and m.state = 'delivering'
-              )
+              and (select m.id from outbox_message m
+                   where m.id = any (c.message_ids) and m.lease = c.lease and m.state = 'delivering'
+                   limit 1) is null
             -- one that its worker forgets at this moment needs nobody else
             for update skip locked
         )
@@ -135,15 +135,22 @@ pub async fn find_unwritten(conn: &mut PgConnection) -> sqlx::Result<u64> {
 async fn hold_front(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<Vec<i64>> {
     sqlx::query_scalar!(
         r#"
+        with lost as materialized (
+            select c.lease, i.id
+            from outbox_claim c
+            join destination d on d.name = c.destination and d.on_dead = 'skip'
+            left join worker w on w.id = c.worker_id
+            cross join lateral unnest(c.message_ids) as i (id)
+            where c.lease_until <= now() or w.id is null or w.heartbeat_at <= now() - 2 * w.interval
+            order by i.id
+        )
         select m.id
-        from outbox_claim c
-        join destination d on d.name = c.destination and d.on_dead = 'skip'
-        left join worker w on w.id = c.worker_id
-        cross join lateral unnest(c.message_ids) as i (id)
-        join outbox_message m on m.id = i.id and m.lease = c.lease and m.state = 'delivering' and m.rescues >= $1
-        where c.lease_until <= now() or w.id is null or w.heartbeat_at <= now() - 2 * w.interval
-        order by m.id
-        for update of m skip locked
+        from lost
+        cross join lateral (
+            select m.id from outbox_message m
+            where m.id = lost.id and m.lease = lost.lease and m.state = 'delivering' and m.rescues >= $1
+            for update skip locked
+        ) m
         "#,
         max_rescues
     )

@@ -158,7 +158,8 @@ pub(crate) struct Tail {
 
 /// What moved for anybody, from at most about so many hints.
 pub(crate) async fn tail(conn: &mut PgConnection, since: &Snapshot, limit: i64) -> sqlx::Result<Tail> {
-    // Each branch is ordered and cut, so that the index is used whatever the statistics of a new day's partition say.
+    // Each branch is ordered and cut, so that the index is used whatever the statistics of a new day's partition say: a plan
+    // that was made while that was empty is kept past midnight.
     let rows = sqlx::query!(
         r#"
         with unseen as (
@@ -168,7 +169,7 @@ pub(crate) async fn tail(conn: &mut PgConnection, since: &Snapshot, limit: i64) 
             union all
             (select c.xid, c.principal_id, c.action_id from change c
              where c.xid = any (array(select pg_snapshot_xip($1::text::pg_snapshot)))
-             limit $2)
+             order by c.xid limit $2)
         ), moved as (
             select u.principal_id, (select a.transaction_id from record_action a where a.id = u.action_id) as transaction_id
             from (select distinct u.principal_id, u.action_id from unseen u

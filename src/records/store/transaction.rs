@@ -19,7 +19,7 @@ pub(crate) async fn states(conn: &mut PgConnection, ids: &[&str]) -> sqlx::Resul
         select t.transaction_id, t.principal_id, r.id as record_id, r.tracking_id, r.event, r.status as "status: Status",
                r.registration_number, r.version,
                r.status <> 'waiting_validation' and (
-                   select m.id from record_action a join outbox_message m on m.action_id = a.id
+                   select m.id from record_action a join outbox_message m on m.action_id = any (array[a.id])
                    where a.transaction_id = t.transaction_id limit 1
                ) is null as "settled!"
         from client_transaction t

@@ -1,36 +1,16 @@
 //! Reading what moved costs what moved, however much was kept and whoever holds a transaction open.
 
 use crvs_outbox::db;
-use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use sqlx::PgConnection;
 
+use super::{Plan, Statement, statement};
 use crate::harness::new_database;
 
-const CHANGE: &str = include_str!("../../src/records/store/change.rs");
-const TRANSACTION: &str = include_str!("../../src/records/store/transaction.rs");
-
-/// The plan of a function's own statement, run with these arguments.
-async fn plan(conn: &mut PgConnection, (source, function): (&str, &str), arguments: &str) -> Value {
-    let after = source.split_once(&format!("async fn {function}(")).unwrap().1;
-    let statement = after.split_once("r#\"").unwrap().1.split_once("\"#").unwrap().0;
-    let sql = format!("deallocate all; prepare it as {statement}");
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *conn).await.unwrap();
-    let sql = format!("explain (analyze, buffers, format json) execute it({arguments})");
-    let rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut *conn).await.unwrap();
-    let text: String = rows[0].get_unchecked(0);
-    serde_json::from_str::<Value>(&text).unwrap()[0]["Plan"].clone()
-}
-
-fn pages(plan: &Value) -> i64 {
-    plan["Shared Hit Blocks"].as_i64().unwrap() + plan["Shared Read Blocks"].as_i64().unwrap()
-}
-
-/// The nodes that were executed.
-fn nodes<'p>(plan: &'p Value, into: &mut Vec<&'p Value>) {
-    if plan["Actual Loops"] != 0 {
-        into.push(plan);
-    }
-    plan["Plans"].as_array().into_iter().flatten().for_each(|child| nodes(child, into));
+/// Planned for what the tables are now.
+async fn plan(conn: &mut PgConnection, statement: Statement, arguments: &str) -> Plan {
+    run(conn, "deallocate all").await;
+    statement.prepare(conn, arguments).await;
+    statement.plan(conn, "", arguments).await
 }
 
 async fn run(conn: &mut PgConnection, sql: &'static str) {
@@ -59,11 +39,11 @@ async fn a_transaction_that_stays_open_makes_no_page_and_no_turn_longer() {
     run(&mut conn, "insert into change (principal_id, record_id, action_id) select 'agent-1', gen_random_uuid(), gen_random_uuid()").await;
     for statistics in ["", "analyze change"] {
         run(&mut conn, statistics).await;
-        let tail = plan(&mut conn, (CHANGE, "tail"), &format!("'{since}', 20000")).await;
-        assert!(pages(&tail) < most, "{} pages for one change; {statistics}", pages(&tail));
+        let tail = plan(&mut conn, statement!("records/store/change.rs", "tail"), &format!("'{since}', 20000")).await;
+        assert!(tail.pages() < most, "{} pages for one change; {statistics}", tail.pages());
         let arguments = format!("'agent-1', '{since}', null, null, null, 100");
-        let page = plan(&mut conn, (CHANGE, "page"), &arguments).await;
-        assert!(pages(&page) < most, "{} pages for one change; {statistics}", pages(&page));
+        let page = plan(&mut conn, statement!("records/store/change.rs", "page"), &arguments).await;
+        assert!(page.pages() < most, "{} pages for one change; {statistics}", page.pages());
     }
     open.rollback().await.unwrap();
 }
@@ -92,15 +72,18 @@ async fn many_transactions_are_read_by_indexes_and_no_history_of_days_before_the
     .await;
     let ids: Vec<String> = (1..=10).map(|n| format!("'draft-{n:06}'")).collect();
     let ids = format!("array[{}]", ids.join(","));
-    for (function, most) in [("states", 250), ("deliveries", 450)] {
-        let plan = plan(&mut conn, (TRANSACTION, function), &ids).await;
-        let mut run = Vec::new();
-        nodes(&plan, &mut run);
+    let statements = [
+        (statement!("records/store/transaction.rs", "states"), 250),
+        (statement!("records/store/transaction.rs", "deliveries"), 450),
+    ];
+    for (statement, most) in statements {
+        let (name, plan) = (statement.name, plan(&mut conn, statement, &ids).await);
+        let run = plan.nodes();
         let scans: Vec<_> =
             run.iter().filter(|n| n["Node Type"] == "Seq Scan" && n["Actual Rows"].as_f64() != Some(0.0)).collect();
         // A day that has not begun is empty, and may be looked through.
-        assert!(scans.is_empty(), "{function}: {scans:#?}");
-        assert!(run.iter().all(|n| n["Relation Name"] != "outbox_history_20200101"), "{function} looks into 2020");
-        assert!(pages(&plan) < most, "{function}: {} pages for ten", pages(&plan));
+        assert!(scans.is_empty(), "{name}: {scans:#?}");
+        assert!(run.iter().all(|n| n["Relation Name"] != "outbox_history_20200101"), "{name} looks into 2020");
+        assert!(plan.pages() < most, "{name}: {} pages for ten", plan.pages());
     }
 }
