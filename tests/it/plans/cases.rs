@@ -181,6 +181,6 @@ fn counting(rows: i64) -> Vec<Case> {
         pressure(1000).after("", ", to a thousand"),
         pressure(rows),
         fresh(statement!("outbox/inspect.rs", "destinations"), "", (7 * rows, rows / 4)),
-        fresh(statement!("outbox/rescue.rs", "find_unwritten"), "", (3 * rows, 50_000 + rows / 4)),
+        fresh(statement!("outbox/rescue.rs", "find_unwritten"), "", (3 * rows, 2 * rows)),
     ]
 }

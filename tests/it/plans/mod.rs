@@ -76,8 +76,8 @@ impl Sessions {
         }
     }
 
-    /// Executes all, and says which were wrong.
-    async fn hold(&mut self, cases: &[Case], statistics: &str) -> Vec<String> {
+    /// Executes all, and says what each did; returns those that were wrong.
+    async fn hold(&mut self, cases: &[Case], statistics: &str, say: impl Fn(&str)) -> Vec<String> {
         let mut wrong = Vec::new();
         for case in cases {
             // A transaction is begun already, which is no more than a notice.
@@ -86,12 +86,13 @@ impl Sessions {
             let plan = case.statement.plan(self.of(case), &before, &case.arguments).await;
             let (looked, pages, millis) = (plan.looked(), plan.pages(), plan.millis());
             let name = format!("{} ({:?}){}", case.statement.name, case.session, case.remark);
-            println!("{name}, {statistics}: {looked} rows looked at, {pages} pages, {millis:.1} ms");
+            let line = format!("{name}, {statistics}: {looked} rows looked at, {pages} pages, {millis:.1} ms");
+            say(&line);
             let finds_finished = case.statement.name.ends_with(" deliveries");
             #[expect(clippy::cast_precision_loss, reason = "of millions")]
             let is_too_much = looked > case.most_looked as f64 || pages > case.most_pages;
             if is_too_much || (plan.reads_history() && !finds_finished) {
-                wrong.push(format!("{name}, {statistics}: {looked} rows looked at, {pages} pages\n{}", plan.outline()));
+                wrong.push(format!("{line}\n{}", plan.outline()));
             }
         }
         wrong
@@ -123,16 +124,18 @@ async fn what_a_statement_looks_at_goes_by_what_it_is_asked_for_however_old_its_
     let grown: String = sqlx::query_scalar("select pg_current_snapshot()::text").fetch_one(&mut conn).await.unwrap();
     run(&mut conn, include_str!("delivering.sql")).await;
     let cases = cases(&empty, &grown, rows);
-    let mut wrong = sessions.hold(&cases, "planned while all was empty").await;
+    let say = |line: &str| println!("{line}");
+    let mut wrong = sessions.hold(&cases, "planned while all was empty", say).await;
     drop(sessions);
-    wrong.extend(Sessions::prepare(&url, &cases).await.hold(&cases, "statistics of an empty queue").await);
+    wrong.extend(Sessions::prepare(&url, &cases).await.hold(&cases, "statistics of an empty queue", say).await);
 
     run(&mut conn, include_str!("nobody.sql")).await;
     run(&mut conn, "analyze").await;
     run(&mut conn, include_str!("delivering.sql")).await;
-    wrong.extend(Sessions::prepare(&url, &cases).await.hold(&cases, "statistics of nothing being delivered").await);
+    wrong
+        .extend(Sessions::prepare(&url, &cases).await.hold(&cases, "statistics of nothing being delivered", say).await);
 
     run(&mut conn, "analyze").await;
-    wrong.extend(Sessions::prepare(&url, &cases).await.hold(&cases, "fresh statistics").await);
+    wrong.extend(Sessions::prepare(&url, &cases).await.hold(&cases, "fresh statistics", say).await);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
