@@ -42,18 +42,18 @@ comment on sequence outbox_lease is
     'Fencing numbers: each claim takes the next one, for all messages of its batch, and only who knows the current one may move a message (P6). Never reset.';
 comment on column outbox_message.lease is 'Fencing number of the last claim, the same for all messages that it took. Stays after the lease is gone.';
 
+comment on function outbox_pressure(bigint) is
+    'Per enabled destination: messages that are ready, being delivered or retrying (counted no further than one past the limit), the age of the oldest due one, whether messages flow (neither paused nor circuit open), and whether its backlog counts fully. What the service refuses submissions by.';
 create or replace function outbox_pressure(depth_limit bigint)
 returns table (destination text, ready bigint, oldest_due_age interval, flows boolean, backpressure boolean)
 language sql stable as $$
     select d.name, q.ready, now() - least(q.since, r.since), d.circuit = 'closed' and d.paused_at is null, d.backpressure
     from destination d
     cross join lateral (
-        -- what is delivered at the moment is looked at, and not counted
-        select (select count(*) from (select from outbox_message m
-                                      where m.destination = d.name and m.base_state = 'queued' and m.state = 'queued'
+        -- by the indexes alone: what is delivered at the moment, some hundreds at most, is counted too
+        select (select count(*) from (select from outbox_message m where m.destination = d.name and m.base_state = 'queued'
                                      union all
-                                     select from outbox_message m
-                                      where m.destination = d.name and m.base_state = 'retrying' and m.state = 'retrying'
+                                     select from outbox_message m where m.destination = d.name and m.base_state = 'retrying'
                                      limit depth_limit + 1) capped) as ready,
                (select m.available_at from outbox_message m
                 where m.destination = d.name and m.base_state = 'queued' and m.state = 'queued' order by m.position limit 1) as since

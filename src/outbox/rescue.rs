@@ -94,7 +94,7 @@ pub async fn rescue(conn: &mut PgConnection, max_rescues: i32) -> sqlx::Result<R
 async fn forget_lost(conn: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::query!(
         r#"
-        delete from outbox_claim where lease in (
+        delete from outbox_claim where lease = any (array(
             select c.lease
             from outbox_claim c
             where (c.lease_until <= now()
@@ -104,7 +104,7 @@ async fn forget_lost(conn: &mut PgConnection) -> sqlx::Result<()> {
                    limit 1) is null
             -- one that its worker forgets at this moment needs nobody else
             for update skip locked
-        )
+        ))
         "#
     )
     .execute(conn)
