@@ -97,7 +97,8 @@ async fn pgbench(program: &Path, dir: &Path, load: &Load<'_>) -> Result<Ran, Ben
     }
     match load.until {
         Until::Turns(turns) => command.args(["-t", &turns.to_string()]),
-        Until::Seconds(seconds) => command.args(["-P", "1", "-T", &(seconds + warm_up(load.clients)).to_string()]),
+        // A second more: of the last one there is not always a line.
+        Until::Seconds(seconds) => command.args(["-P", "1", "-T", &(seconds + warm_up(load.clients) + 1).to_string()]),
     };
     command.arg(load.url).stdin(Stdio::null());
     let output = tokio::task::spawn_blocking(move || command.output()).await??;
