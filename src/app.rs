@@ -16,9 +16,10 @@ use crate::auth::{
     KeySource, Minter, PublicKeyError, PublishedKeys, Signer, SignerError, TokenPublicKey, Trust, TrustError, Verifier,
     WebhookKey, WebhookKeyError, WebhookPublicKey,
 };
+use crate::coalescer::Coalescer;
 use crate::config::Settings;
 use crate::db::{self, DbError};
-use crate::handlers::{self, AppState, Coalescer};
+use crate::handlers::{self, AppState};
 use crate::outbox::destination;
 use crate::pressure::Pressure;
 use crate::waiting::Waiting;

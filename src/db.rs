@@ -24,8 +24,9 @@ pub const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a connection, or the first answer on it, is waited for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a worker's idle connection is taken to be alive without asking.
-const FRESH: Duration = Duration::from_secs(1);
+/// How long a worker's idle connection is taken to be alive without asking: longer than one rests while lanes only poll, or
+/// each poll would be two statements.
+const FRESH: Duration = Duration::from_secs(10);
 
 /// The key of the advisory lock that migrations run under.
 const MIGRATION_LOCK: i64 = 0x6372_7673_6f62_7831;

@@ -7,8 +7,8 @@
 //! ```text
 //! POST /records
 //!   handlers/   who is calling, the transaction id, the body            400 401 403 413 415 503: nothing was written
-//!   BEGIN       handlers::transact, the one place of the API that opens a transaction; handlers::coalescer lets those
-//!               that come at the same time share one
+//!   BEGIN       handlers::transact, the one place of the API that opens a transaction; coalescer lets those that come
+//!               at the same time share one
 //!     transactions::claim      the id is ours, or its reply is replayed, or it was used otherwise (422)
 //!     records::commands        record, version, attachments, actions; model::transition alone says what may happen
 //!     outbox::enqueue          a message per consequence and subscribed destination
@@ -63,7 +63,7 @@
 //!                          ↓          ↓
 //!                       waiting
 //!                          ↓
-//!                       records, transactions, auth, wakeup, pressure, metrics, json, objects
+//!                       records, transactions, auth, wakeup, pressure, coalescer, metrics, json, objects
 //!                          ↓
 //!                       outbox  (knows no record and no HTTP)
 //!                          ↓
@@ -77,6 +77,7 @@ pub mod app;
 pub mod auth;
 pub mod bench;
 pub mod cli;
+pub mod coalescer;
 pub mod config;
 pub mod db;
 pub mod demo;

@@ -21,6 +21,7 @@ mod idle;
 mod load;
 mod meter;
 mod minimal;
+mod own_rows;
 mod pickup;
 mod plain;
 mod queue;
@@ -173,7 +174,10 @@ pub async fn run(
         Scenario::Duplicates => duplicates::run(options, &bed, report).await,
         Scenario::Drain => drain::run(options, &bed, report).await,
         Scenario::DrainHttp => drain_http::run(options, &bed, report).await,
-        Scenario::Submit => submit::one(options, &bed, report).await,
+        Scenario::Submit => {
+            submit::one(options, &bed, report).await?;
+            own_rows::run(options, &bed, report).await
+        }
         Scenario::SubmitBatch => submit::batches(options, &bed, report).await,
         Scenario::Pickup => pickup::run(options, &bed, report).await,
         Scenario::Backlog => backlog::backlog(options, &bed, report).await,

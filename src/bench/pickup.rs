@@ -19,6 +19,8 @@ use super::sink::Sink;
 use super::{BenchError, Figure, Options};
 
 const NAME: &str = "pickup";
+/// What a client is limited by is not what is measured; and its connections are kept while others are used.
+const SETTINGS: &str = "[limits]\nrequests_per_second = 0\nidle_seconds = 600\n";
 const USUAL_RATES: [u32; 2] = [50, 500];
 const USUAL_SECONDS: u32 = 10;
 const WARM_UP: u32 = 3;
@@ -34,7 +36,7 @@ pub(super) async fn run(
     report: &mut (dyn FnMut(Figure) + Send),
 ) -> Result<(), BenchError> {
     let (sink, seconds) = (Sink::start()?, options.seconds.unwrap_or(USUAL_SECONDS));
-    let service = bed.serve_to(&["search"], sink.addr, "[limits]\nrequests_per_second = 0\n").await?;
+    let service = bed.serve_to(&["search"], sink.addr, SETTINGS).await?;
     let rates = options.rate.map_or(USUAL_RATES.to_vec(), |rate| vec![rate]);
     let mut load =
         Load { service: &service, token: bed.token("bench-agent", "declare")?, idle: Arc::default(), next: 0 };

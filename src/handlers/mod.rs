@@ -13,7 +13,6 @@ mod batch;
 mod blobs;
 mod body;
 mod changes;
-mod coalescer;
 mod decisions;
 mod edge;
 mod events;
@@ -47,13 +46,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::auth::{Minter, PublishedKeys, Verifier};
+use crate::coalescer::Coalescer;
 use crate::objects::Store;
 use crate::pressure::Pressure;
+use crate::records::commands::{Outcome, Submission};
 use crate::waiting::Waiting;
 use crate::wakeup::Wakeup;
 
 pub use crate::records::attachments::IMAGES_AND_PDF;
-pub use coalescer::Coalescer;
 pub use edge::Settings as EdgeSettings;
 pub use opencrvs::{Location, Settings as OpenCrvsSettings};
 pub use uploads::Settings as UploadSettings;
@@ -97,7 +97,7 @@ pub struct AppState {
     /// Those who wait to be told.
     pub waiting: Waiting,
     /// Where submissions meet that come at the same time.
-    pub coalescer: Coalescer,
+    pub coalescer: Coalescer<Submission, Outcome>,
 }
 
 /// The routes for clients and country configs, each with its description.

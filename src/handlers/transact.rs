@@ -11,8 +11,8 @@ use sqlx::{PgConnection, Postgres, Transaction};
 use tracing::Instrument as _;
 
 use super::AppState;
-use super::coalescer::Written;
 use super::problem::Problem;
+use crate::coalescer::{Spoilt, Writer, Written};
 use crate::db;
 use crate::metrics;
 use crate::records::commands::{self, Act, CommandError, Decision, Judgement, Outcome, Submission};
@@ -68,15 +68,39 @@ pub(super) async fn admit(state: &AppState, transaction_id: &str) -> Result<(), 
 /// Accepts one submission, in one transaction with others that came at the same time.
 pub async fn submit(state: &AppState, submission: Submission) -> Result<Outcome, CommandError> {
     match state.coalescer.write(state, submission).await {
-        Written::Done(outcome) => outcome,
+        Written::Done(outcome) => Ok(outcome),
+        Written::NotTried => Err(CommandError::NotTried),
         Written::Alone(submission) => alone(state, Command::Submit([*submission])).await,
     }
 }
 
-/// Accepts submissions of whoever it may be in one transaction, or none of them. Waits for nobody's lock for long.
-pub(super) async fn submit_together(state: &AppState, list: &[Submission]) -> Result<Vec<Outcome>, CommandError> {
-    let written = tokio::time::timeout(LIST_PATIENCE, together(state, list, Locks::Shortly)).await;
-    written.unwrap_or(Err(CommandError::NotTried))
+/// Accepts submissions of whoever it may be in one transaction, or none of them. Waits for nobody's lock for more than a
+/// moment, and for nothing for more than ten seconds.
+impl Writer for AppState {
+    type Item = Submission;
+    type Done = Outcome;
+
+    fn size(submission: &Submission) -> usize {
+        submission.size()
+    }
+
+    async fn write(&self, list: &[Submission]) -> Result<Vec<Outcome>, Spoilt> {
+        metrics::submitted_together(list.len());
+        let written = tokio::time::timeout(LIST_PATIENCE, together(self, list, Locks::Shortly)).await;
+        let error = match written.unwrap_or(Err(CommandError::NotTried)) {
+            Ok(outcomes) => return Ok(outcomes),
+            Err(error) => error,
+        };
+        if matches!(error, CommandError::Database(sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)) {
+            return Err(Spoilt::NoConnection);
+        }
+        if matches!(error, CommandError::NotTried) {
+            return Err(Spoilt::NotTried);
+        }
+        metrics::list_spoilt();
+        tracing::info!(code = error.code().as_deref(), "submissions go one by one");
+        Err(Spoilt::ByOne)
+    }
 }
 
 /// Lets work go on though whoever asked for it may go; `None` if it was given up.

@@ -146,8 +146,7 @@ struct Back {
     skipped: bool,
 }
 
-/// Moves messages to the history. Each is found and locked by its id, and then [changed by it](super), whatever the planner
-/// makes of the statistics.
+/// Moves messages to the history, one after the other in the order given, each found by [its id alone](super).
 async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> sqlx::Result<Vec<Finished>> {
     let ids: Vec<i64> = done.iter().map(|s| s.id).collect();
     let leases: Vec<i64> = done.iter().map(|s| s.lease).collect();
@@ -157,15 +156,10 @@ async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> 
     sqlx::query_as!(
         Finished,
         r#"
-        with told as materialized (
-            select m.id, t.status, t.error, t.duration
-            from unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[], $5::float8[]) as t (id, lease, status, error, duration)
-            cross join lateral (
-                select m.id from outbox_message m where m.id = t.id and m.lease = t.lease and m.state = 'delivering' for update
-            ) m
-        ), gone as (
-            delete from outbox_message m using told
-            where m.id = any (array[told.id])
+        with gone as (
+            delete from outbox_message m
+            using unnest($1::bigint[], $2::bigint[], $3::smallint[], $4::text[], $5::float8[]) as told (id, lease, status, error, duration)
+            where m.id = any (array[told.id]) and m.lease = told.lease and m.state = 'delivering'
             returning m.*, told.status as now_status, told.error as now_error, told.duration as now_duration
         ), kept as (
             insert into outbox_history (id, state, destination, kind, transaction_id, record_id, action_id, attempt, rescues,

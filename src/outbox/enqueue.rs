@@ -1,6 +1,6 @@
 //! Puts messages into the queue, inside the caller's transaction.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -66,6 +66,49 @@ pub async fn enqueue(conn: &mut PgConnection, messages: &[NewMessage]) -> sqlx::
     Ok(queued)
 }
 
+/// An enabled destination and what it subscribes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscription {
+    destination: String,
+    effects: Vec<String>,
+}
+
+impl Subscription {
+    /// Of effects with a space between two of them.
+    pub fn new(destination: String, effects: &str) -> Self {
+        Self { destination, effects: effects.split_ascii_whitespace().map(str::to_owned).collect() }
+    }
+}
+
+/// A message and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Placed<'a> {
+    /// The message.
+    pub message: &'a NewMessage,
+    /// Its destination.
+    pub destination: &'a str,
+    /// `queued`, or `blocked` behind an earlier one of its record.
+    pub state: MessageState,
+}
+
+/// What [`enqueue`] would make of the messages of new records, for whoever writes them together with those: the destinations
+/// in the order given. A second one of the same id for a destination is left out (P2).
+pub fn place<'a>(messages: &'a [NewMessage], subscriptions: &'a [Subscription]) -> Vec<Placed<'a>> {
+    let (mut ids, mut ahead) = (HashSet::new(), HashSet::new());
+    let mut placed = Vec::with_capacity(messages.len());
+    for message in messages {
+        let is_for = |s: &&Subscription| s.effects.iter().any(|effect| effect == message.effect.as_str());
+        for destination in subscriptions.iter().filter(is_for).map(|s| s.destination.as_str()) {
+            if ids.insert((destination, message.transaction_id.as_str())) {
+                let is_first = ahead.insert((destination, message.record_id));
+                let state = if is_first { MessageState::Queued } else { MessageState::Blocked };
+                placed.push(Placed { message, destination, state });
+            }
+        }
+    }
+    placed
+}
+
 /// Holds every unfinished message of the record, so that none can be finished between our look and our commit:
 /// whoever completes one waits for us and then promotes what we added. The caller holds the record's row lock, so
 /// none is added meanwhile.
@@ -77,13 +120,4 @@ pub async fn hold_predecessors(conn: &mut PgConnection, record_id: Uuid) -> sqlx
         .fetch_all(conn)
         .await
         .map(drop)
-}
-
-/// Groups what was queued by the action it is rendered from.
-pub fn by_action(queued: Vec<Queued>) -> HashMap<Uuid, Vec<Queued>> {
-    let mut groups: HashMap<Uuid, Vec<Queued>> = HashMap::new();
-    for q in queued {
-        groups.entry(q.action_id).or_default().push(q);
-    }
-    groups
 }

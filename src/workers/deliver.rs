@@ -51,30 +51,32 @@ const NOT_WANTED: &str = "not-wanted";
 
 /// Renders, sends and judges one message. The connection is given back before anything is sent (P9).
 pub(super) async fn deliver(
-    context: &Context,
-    destination: &Destination,
+    context: Arc<Context>,
+    destination: Arc<Destination>,
     message: Claimed,
     source: Option<Arc<Source>>,
 ) -> Ended {
     let action_id = message.action_id;
-    if asks_verdict(destination, &message) && source.as_ref().is_some_and(|s| !s.awaited) {
+    if asks_verdict(&destination, &message) && source.as_ref().is_some_and(|s| !s.awaited) {
         // A verdict stands, or the request was superseded: there is nothing left to ask.
         let settlement = Settlement::without_exchange(&message, Outcome::Delivered);
         return Ended::without_exchange(settlement, action_id, message.probe);
     }
-    let prepared = match is_wanted(context, destination, &message, source.as_deref()).await {
-        Ok(true) => prepare(context, destination, &message, source).await,
-        Ok(false) => {
-            let done = Settlement::without_exchange(&message, Outcome::Delivered);
-            let settlement = Settlement { error: Some(NOT_WANTED), ..done };
-            return Ended::without_exchange(settlement, action_id, message.probe);
-        }
-        Err(error) => Err(error),
+    let prepared = if asks_first(&destination) {
+        // In a place of its own: hundreds of deliveries are open at a time, and few of them ask.
+        Box::pin(ask_and_prepare(&context, &destination, &message, source)).await
+    } else {
+        prepare(&context, &destination, &message, source, None).map(Some)
     };
     match prepared {
-        Ok(request) => {
+        Ok(Some(request)) => {
             let exchange = delivery::exchange(&destination.client, request, destination.definition.timeout).await;
-            judge(destination, &message, &exchange)
+            judge(&destination, &message, &exchange)
+        }
+        Ok(None) => {
+            let done = Settlement::without_exchange(&message, Outcome::Delivered);
+            let settlement = Settlement { error: Some(NOT_WANTED), ..done };
+            Ended::without_exchange(settlement, action_id, message.probe)
         }
         Err(error) => {
             tracing::error!(message = message.id, error = &error as &dyn std::error::Error, "not sent");
@@ -117,15 +119,39 @@ async fn is_wanted(
     wanted.wants(&destination.client, token, &source.event, &message.kind).await
 }
 
-async fn prepare(
+/// Whether the country or the database has to be asked before a message can be rendered.
+fn asks_first(destination: &Destination) -> bool {
+    destination.wanted.is_some() || destination.definition.format == Format::OpencrvsTrigger
+}
+
+/// `None`: it is not wanted.
+async fn ask_and_prepare(
     context: &Context,
     destination: &Destination,
     message: &Claimed,
     source: Option<Arc<Source>>,
+) -> Result<Option<delivery::Request>, NotSent> {
+    if !is_wanted(context, destination, message, source.as_deref()).await? {
+        return Ok(None);
+    }
+    let document = match &source {
+        Some(source) if destination.definition.format == Format::OpencrvsTrigger => {
+            document(&context.db, source).await?
+        }
+        Some(_) | None => None,
+    };
+    prepare(context, destination, message, source, document).map(Some)
+}
+
+fn prepare(
+    context: &Context,
+    destination: &Destination,
+    message: &Claimed,
+    source: Option<Arc<Source>>,
+    document: Option<String>,
 ) -> Result<delivery::Request, NotSent> {
     let source = source.ok_or(NotSent::NoSource)?;
     let format = destination.definition.format;
-    let document = if format == Format::OpencrvsTrigger { document(&context.db, &source).await? } else { None };
     let payload = payload::render(format, message, &source, document)?;
     let signing =
         Signing::new(destination.secrets.clone(), destination.ed25519.then(|| Arc::clone(&context.webhook_key)));

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use reqwest::RequestBuilder;
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST,
     HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, RANGE, RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING,
@@ -113,8 +114,12 @@ pub struct Exchange {
 
 /// Sends a request and reads the answer, within `timeout`.
 pub async fn exchange(client: &Client, request: Request, timeout: Duration) -> Exchange {
-    let started = Instant::now();
-    let outcome = tokio::time::timeout(timeout, send(client, request)).await.unwrap_or(Err("timeout"));
+    let (started, max) = (Instant::now(), request.answer_max);
+    let outcome = match begin(client, request) {
+        Ok(Some(ready)) => tokio::time::timeout(timeout, send(ready, max)).await.unwrap_or(Err("timeout")),
+        Ok(None) => Ok((Answer::Status { code: 200, retry_after: None }, Vec::new())),
+        Err(error) => Err(error),
+    };
     let duration = started.elapsed();
     match outcome {
         Ok((answer, body)) => Exchange { answer, body, error: None, duration },
@@ -122,17 +127,18 @@ pub async fn exchange(client: &Client, request: Request, timeout: Duration) -> E
     }
 }
 
-async fn send(client: &Client, request: Request) -> Result<(Answer, Vec<u8>), &'static str> {
+/// Makes the request; `None` where none is sent.
+fn begin(client: &Client, request: Request) -> Result<Option<RequestBuilder>, &'static str> {
     let headers = headers(&request).ok_or("unsendable-header")?;
     let begun = client.request(reqwest::Method::POST, &request.url).map_err(|not_begun| match not_begun {
         NotBegun::Refused(_) => REFUSED_ADDRESS,
         NotBegun::Url => "unsendable-request",
     })?;
-    let max = request.answer_max;
     let ready = begun.headers(headers).body(request.body);
-    if !client.sends() {
-        return Ok((Answer::Status { code: 200, retry_after: None }, Vec::new()));
-    }
+    Ok(client.sends().then_some(ready))
+}
+
+async fn send(ready: RequestBuilder, max: usize) -> Result<(Answer, Vec<u8>), &'static str> {
     let mut response = ready.send().await.map_err(|e| class(&e))?;
     let answer = Answer::Status { code: response.status().as_u16(), retry_after: retry_after(response.headers()) };
     let mut body = Vec::new();

@@ -111,9 +111,9 @@ pub(super) fn accepted(
     transaction_id: &str,
     row: &Row,
     duplicates: Vec<PossibleDuplicate>,
-    queued: Vec<Queued>,
+    deliveries: impl IntoIterator<Item = impl Into<DeliveryView>>,
 ) -> Result<Reply, CommandError> {
-    let deliveries = queued.into_iter().map(Into::into).collect();
+    let deliveries = deliveries.into_iter().map(Into::into).collect();
     let view = TransactionView::new(transaction_id.to_owned(), RecordView::of(row, duplicates), deliveries);
     Ok(Reply { status: 202, body: serde_json::to_string(&view)? })
 }

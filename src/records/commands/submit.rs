@@ -7,19 +7,19 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::redeliver::ask_later;
+use super::reply::DeliveryView;
 use super::{CommandError, Initiator, Outcome, reply};
-use crate::outbox::enqueue;
+use crate::outbox::enqueue::{self, Placed, Subscription};
 use crate::records::attachments::{self, Attachment, Owner};
-use crate::records::duplicates::{self, Keys, PossibleDuplicate};
+use crate::records::duplicates::{self, Keys, PossibleDuplicate, Rules};
 use crate::records::effects::{self, EVENT_REGISTRATION, Origin};
 use crate::records::fhir::{Declaration, Stamp};
 use crate::records::model::{self, Status, Step};
-use crate::records::store::action::{self, NewAction};
-use crate::records::store::change::{self, NewChange};
+use crate::records::store::action::NewAction;
 use crate::records::store::record::{self, NewRecord, Row};
-use crate::records::store::version::{self, NewVersion};
+use crate::records::store::submission::{self, Ended};
 use crate::records::tracking_id;
-use crate::transactions::{self, Claim, Claimed, Fingerprint, Saved};
+use crate::transactions::{self, Claim, Claimed, Fingerprint, Reply, Saved};
 
 /// A declaration of an event that has no record yet.
 #[derive(Clone, Debug)]
@@ -56,8 +56,9 @@ impl Submission {
 /// How often a new tracking id is drawn before giving up.
 const TRACKING_ID_DRAWS: usize = 20;
 
-/// Accepts submissions, each with its own outcome, in the order given: records, versions, attachments, actions,
-/// messages and replies, a statement each for the whole list.
+/// Accepts submissions, each with its own outcome, in the order given. The list costs four statements, however long it is:
+/// the claim of its transaction ids, records, the search for duplicates, and everything else. Only what some of it brings
+/// adds to that: attachments, duplicates that were found, ids that are known.
 pub async fn submit(conn: &mut PgConnection, submissions: &[Submission]) -> Result<Vec<Outcome>, CommandError> {
     let (first, twins) = without_twins(submissions);
     let claims: Vec<Claim<'_>> = first.iter().map(|i| claim_of(&submissions[*i])).collect();
@@ -173,11 +174,6 @@ impl<'a> Draft<'a> {
         self.actions.last().copied().unwrap_or_default()
     }
 
-    fn moved(&self) -> NewChange<'_> {
-        let principal_id = &self.submission.initiator.id;
-        NewChange { principal_id, record_id: self.row.id, action_id: self.last_action() }
-    }
-
     fn stamped(&self) -> Result<String, CommandError> {
         let urls: Vec<String> =
             self.submission.attachments.iter().take(self.declaration.inline().len()).map(Attachment::url).collect();
@@ -206,44 +202,41 @@ impl<'a> Draft<'a> {
     }
 }
 
-async fn write(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<Vec<transactions::Reply>, CommandError> {
+async fn write(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<Vec<Reply>, CommandError> {
     if drafts.is_empty() {
         return Ok(Vec::new());
     }
-    insert_records(conn, drafts).await?;
-    hold_duplicates(conn, drafts).await?;
-    insert_versions(conn, drafts).await?;
+    let (rules, subscriptions) = insert_records(conn, drafts).await?;
+    hold_duplicates(conn, drafts, &rules).await?;
+    let messages: Vec<_> = drafts.iter().flat_map(|d| effects::messages(origin(d), &d.steps, &d.actions)).collect();
+    let placed = enqueue::place(&messages, &subscriptions);
+    let mut sent = by_record(&placed);
+    let (mut replies, mut unasked) = (Vec::with_capacity(drafts.len()), Vec::new());
+    for d in drafts.iter() {
+        let mine = sent.remove(&d.row.id).unwrap_or_default();
+        if !mine.iter().any(|delivery| delivery.kind == EVENT_REGISTRATION) {
+            unasked.extend(d.row.awaiting_action_id);
+        }
+        replies.push(reply::accepted(&d.submission.transaction_id, &d.row, d.duplicates.clone(), mine)?);
+    }
+    end(conn, drafts, &replies, &placed).await?;
     let owners: Vec<Owner<'_>> = drafts
         .iter()
         .map(|d| Owner { record_id: d.row.id, version: 1, attachments: &d.submission.attachments })
         .collect();
     attachments::store(conn, &owners).await?;
-    append_actions(conn, drafts).await?;
-    let messages: Vec<_> = drafts.iter().flat_map(|d| effects::messages(origin(d), &d.steps, &d.actions)).collect();
-    let mut queued = enqueue::by_action(enqueue::enqueue(conn, &messages).await?);
-    let (mut replies, mut unasked) = (Vec::with_capacity(drafts.len()), Vec::new());
-    for d in drafts.iter() {
-        let mut mine: Vec<_> = d.actions.iter().filter_map(|a| queued.remove(a)).flatten().collect();
-        mine.sort_unstable_by_key(|q| q.id);
-        if !mine.iter().any(|q| q.kind == EVENT_REGISTRATION) {
-            unasked.extend(d.row.awaiting_action_id);
-        }
-        replies.push(reply::accepted(&d.submission.transaction_id, &d.row, d.duplicates.clone(), mine)?);
-    }
     ask_later(conn, &unasked).await?;
-    change::append(conn, &drafts.iter().map(Draft::moved).collect::<Vec<_>>()).await?;
-    let saved: Vec<Saved<'_>> = drafts
-        .iter()
-        .zip(&replies)
-        .map(|(d, reply)| Saved {
-            transaction_id: &d.submission.transaction_id,
-            reply,
-            record_id: d.row.id,
-            action_id: d.last_action(),
-        })
-        .collect();
-    transactions::save(conn, &saved).await?;
     Ok(replies)
+}
+
+/// What is told of the messages of each record.
+fn by_record(placed: &[Placed<'_>]) -> HashMap<Uuid, Vec<DeliveryView>> {
+    let mut groups: HashMap<Uuid, Vec<DeliveryView>> = HashMap::new();
+    for p in placed {
+        let (destination, kind) = (p.destination.to_owned(), p.message.kind.to_owned());
+        groups.entry(p.message.record_id).or_default().push(DeliveryView { destination, kind, state: p.state });
+    }
+    groups
 }
 
 fn origin<'a>(d: &'a Draft<'_>) -> Origin<'a> {
@@ -257,17 +250,23 @@ fn origin<'a>(d: &'a Draft<'_>) -> Origin<'a> {
     }
 }
 
-/// Inserts the records; draws a new tracking id for those whose first was taken.
-async fn insert_records(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<(), CommandError> {
+/// Inserts the records and what they are compared by; draws a new tracking id for those whose first was taken.
+async fn insert_records(
+    conn: &mut PgConnection,
+    drafts: &mut [Draft<'_>],
+) -> Result<(Rules, Vec<Subscription>), CommandError> {
+    let keys: Vec<Keys> = drafts.iter().map(|d| Keys::of(&d.row.event, &d.declaration)).collect();
     let mut missing: HashSet<Uuid> = drafts.iter().map(|d| d.row.id).collect();
     for _ in 0..TRACKING_ID_DRAWS {
-        let records: Vec<NewRecord<'_>> =
-            drafts.iter().filter(|d| missing.contains(&d.row.id)).map(|d| new_record(&d.row)).collect();
-        for id in record::insert(conn, &records).await? {
+        let both = drafts.iter().zip(&keys);
+        let records: Vec<_> =
+            both.filter(|(d, _)| missing.contains(&d.row.id)).map(|(d, keys)| (new_record(&d.row), keys)).collect();
+        let begun = submission::begin(conn, &records).await?;
+        for id in begun.inserted {
             missing.remove(&id);
         }
         if missing.is_empty() {
-            return Ok(());
+            return Ok((begun.rules, begun.subscriptions));
         }
         for d in drafts.iter_mut().filter(|d| missing.contains(&d.row.id)) {
             d.row.tracking_id = tracking_id::random(&d.row.event);
@@ -277,10 +276,9 @@ async fn insert_records(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Re
 }
 
 /// Looks for possible duplicates and holds those that have any, before anything else depends on how far they go.
-async fn hold_duplicates(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<(), CommandError> {
-    let keys: Vec<Keys> = drafts.iter().map(|d| Keys::of(&d.row.event, &d.declaration)).collect();
-    let written: Vec<_> = drafts.iter().zip(&keys).map(|(d, keys)| (d.row.id, d.row.event.as_str(), keys)).collect();
-    let mut found = duplicates::compare(conn, &written).await?;
+async fn hold_duplicates(conn: &mut PgConnection, drafts: &mut [Draft<'_>], rules: &Rules) -> Result<(), CommandError> {
+    let ids: Vec<Uuid> = drafts.iter().map(|d| d.row.id).collect();
+    let mut found = duplicates::compare(conn, &ids, rules).await?;
     let mut held = Vec::new();
     for d in drafts {
         if let Some(duplicates) = found.remove(&d.row.id) {
@@ -305,22 +303,34 @@ fn new_record(row: &Row) -> NewRecord<'_> {
     }
 }
 
-async fn insert_versions(conn: &mut PgConnection, drafts: &[Draft<'_>]) -> Result<(), CommandError> {
+/// Writes what was decided about each.
+async fn end(
+    conn: &mut PgConnection,
+    drafts: &[Draft<'_>],
+    replies: &[Reply],
+    placed: &[Placed<'_>],
+) -> Result<(), CommandError> {
     let stamped = drafts.iter().map(Draft::stamped).collect::<Result<Vec<String>, _>>()?;
-    let versions: Vec<NewVersion<'_>> = drafts
+    let ended: Vec<Ended<'_>> = drafts
         .iter()
         .zip(&stamped)
-        .map(|(d, declaration)| NewVersion {
-            record_id: d.row.id,
-            version: 1,
+        .zip(replies)
+        .map(|((d, declaration), reply)| Ended {
             declaration,
             created_by: &d.row.created_by,
+            saved: Saved {
+                transaction_id: &d.submission.transaction_id,
+                reply,
+                record_id: d.row.id,
+                action_id: d.last_action(),
+            },
         })
         .collect();
-    Ok(version::insert(conn, &versions).await?)
+    Ok(submission::end(conn, &ended, &actions(drafts)?, placed).await?)
 }
 
-async fn append_actions(conn: &mut PgConnection, drafts: &[Draft<'_>]) -> Result<(), CommandError> {
+/// The actions of each, in its order.
+fn actions<'a>(drafts: &'a [Draft<'_>]) -> Result<Vec<NewAction<'a>>, CommandError> {
     let mut actions = Vec::with_capacity(drafts.len() * 2);
     for d in drafts {
         for (step, id) in d.steps.iter().zip(&d.actions) {
@@ -344,5 +354,5 @@ async fn append_actions(conn: &mut PgConnection, drafts: &[Draft<'_>]) -> Result
             });
         }
     }
-    Ok(action::append(conn, &actions).await?)
+    Ok(actions)
 }

@@ -100,24 +100,23 @@ pub async fn prepare(conn: &mut PgConnection, rules: &Rules) -> sqlx::Result<()>
 /// A record and what its version that is being written is compared by.
 pub(super) type Written<'a> = (Uuid, &'a str, &'a Keys);
 
-/// Writes down what the records are compared by, compares them, and opens the pairs that are found. Of the given ones
-/// each is compared with those before it. Returns the open ones of each record that has any, the highest score first.
+/// Compares new records with all others, and opens the pairs that are found. Of the given ones each is compared with those
+/// before it. Returns the open ones of each record that has any, the highest score first.
 pub(super) async fn compare(
     conn: &mut PgConnection,
-    written: &[Written<'_>],
+    ids: &[Uuid],
+    rules: &Rules,
 ) -> sqlx::Result<HashMap<Uuid, Vec<PossibleDuplicate>>> {
-    let rules = record_match::write(conn, written).await?;
     if !rules.enabled {
         return Ok(HashMap::new());
     }
-    let ids: Vec<Uuid> = written.iter().map(|(id, ..)| *id).collect();
-    let mut found = alike(conn, &ids, &rules).await?;
+    let mut found = alike(conn, ids, rules).await?;
     let order: HashMap<Uuid, usize> = ids.iter().enumerate().map(|(at, id)| (*id, at)).collect();
     for (id, others) in &mut found {
         others.retain(|other| order.get(&other.id).is_none_or(|at| Some(at) < order.get(id)));
     }
     // Only now: those of the list that come later are not to take the places of those that are there.
-    keep_closest(&mut found, &rules);
+    keep_closest(&mut found, rules);
     open(conn, &mut found).await?;
     Ok(found)
 }

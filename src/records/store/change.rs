@@ -8,31 +8,6 @@ use uuid::Uuid;
 
 use crate::records::changes::{Moment, Rest, Snapshot};
 
-/// A new transaction of a principal.
-#[derive(Clone, Copy, Debug)]
-#[expect(clippy::struct_field_names, reason = "they are called as the columns are")]
-pub(crate) struct NewChange<'a> {
-    pub principal_id: &'a str,
-    pub record_id: Uuid,
-    pub action_id: Uuid,
-}
-
-/// Says that these transactions moved.
-pub(crate) async fn append(conn: &mut PgConnection, changes: &[NewChange<'_>]) -> sqlx::Result<()> {
-    let principals: Vec<&str> = changes.iter().map(|c| c.principal_id).collect();
-    let records: Vec<Uuid> = changes.iter().map(|c| c.record_id).collect();
-    let actions: Vec<Uuid> = changes.iter().map(|c| c.action_id).collect();
-    sqlx::query!(
-        "insert into change (principal_id, record_id, action_id) select * from unnest($1::text[], $2::uuid[], $3::uuid[])",
-        &principals as &[&str],
-        &records,
-        &actions,
-    )
-    .execute(conn)
-    .await
-    .map(drop)
-}
-
 /// Says that the transactions on a record moved, each to who sent it: the latest hundred, which is all of them unless
 /// somebody corrects a record for ever.
 pub(crate) async fn append_of_record(conn: &mut PgConnection, record_id: Uuid) -> sqlx::Result<()> {

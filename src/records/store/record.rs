@@ -17,35 +17,6 @@ pub(crate) struct NewRecord<'a> {
     pub created_by: &'a str,
 }
 
-/// Inserts new records at version 1; returns the ids of those whose tracking id was free.
-pub(crate) async fn insert(conn: &mut PgConnection, records: &[NewRecord<'_>]) -> sqlx::Result<Vec<Uuid>> {
-    let ids: Vec<Uuid> = records.iter().map(|r| r.id).collect();
-    let events: Vec<&str> = records.iter().map(|r| r.event).collect();
-    let statuses: Vec<&str> = records.iter().map(|r| r.status.as_str()).collect();
-    let tracking_ids: Vec<&str> = records.iter().map(|r| r.tracking_id).collect();
-    let awaiting: Vec<Option<Uuid>> = records.iter().map(|r| r.awaiting_action_id).collect();
-    let creators: Vec<&str> = records.iter().map(|r| r.created_by).collect();
-    sqlx::query_scalar!(
-        r#"
-        insert into record (id, event, status, tracking_id, version, awaiting_action_id, created_by)
-        select r.id, r.event, r.status::record_status, r.tracking_id, 1, r.awaiting_action_id, r.created_by
-        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[])
-             as r (id, event, status, tracking_id, awaiting_action_id, created_by)
-        order by r.tracking_id
-        on conflict (tracking_id) do nothing
-        returning id
-        "#,
-        &ids,
-        &events as &[&str],
-        &statuses as &[&str],
-        &tracking_ids as &[&str],
-        &awaiting as &[Option<Uuid>],
-        &creators as &[&str],
-    )
-    .fetch_all(conn)
-    .await
-}
-
 /// A record as it stands.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {

@@ -48,7 +48,8 @@ pub(crate) async fn write(conn: &mut PgConnection, records: &[(Uuid, &str, &Keys
     .await
 }
 
-fn numbers(list: &[i32]) -> String {
+/// Numbers with a space between two of them.
+pub(super) fn numbers(list: &[i32]) -> String {
     list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 

@@ -43,7 +43,7 @@ const TURN: Duration = Duration::from_millis(5);
 
 /// One destination's lane.
 pub struct Lane {
-    context: Context,
+    context: Arc<Context>,
     /// Changes when the configuration is read anew; what is open ends under the old one.
     config: watch::Receiver<Arc<Destination>>,
     supply: Supply,
@@ -85,7 +85,7 @@ impl Lane {
         // Where the clock has run for less than a turn there is a first turn to wait for.
         let before = now.checked_sub(TURN).unwrap_or(now);
         Self {
-            context,
+            context: Arc::new(context),
             config,
             supply: Supply::default(),
             claiming: JoinSet::new(),
@@ -178,7 +178,7 @@ impl Lane {
         self.look = self.behind;
         self.last_claim = Instant::now();
         self.next_look = self.last_claim + periodic::jittered(self.context.settings.poll);
-        self.claiming.spawn(claim(self.context.clone(), order));
+        self.claiming.spawn(claim(Arc::clone(&self.context), order));
     }
 
     fn take(&mut self, taken: Result<Taken, JoinError>) {
@@ -232,8 +232,7 @@ impl Lane {
                 probe: message.probe,
                 old: message.old,
             };
-            let context = self.context.clone();
-            let handle = self.open.spawn(async move { deliver(&context, &destination, message, source).await });
+            let handle = self.open.spawn(deliver(Arc::clone(&self.context), destination, message, source));
             self.leases.insert(handle.id(), open);
         }
         // In the order of claims, and so of time.
@@ -319,7 +318,7 @@ impl Lane {
     fn begin_settlement(&mut self) {
         let many = self.ended.len().min(SETTLED_TOGETHER);
         let ended: Vec<Ended> = self.ended.drain(..many).collect();
-        let (context, destination, clean) = (self.context.clone(), self.destination(), self.clean);
+        let (context, destination, clean) = (Arc::clone(&self.context), self.destination(), self.clean);
         self.last_settlement = Instant::now();
         self.settling.spawn(async move { settle(&context, &destination, ended, clean).await });
     }

@@ -197,7 +197,7 @@ pub(super) struct State {
 }
 
 /// Claims, and reads what the messages are rendered from.
-pub(super) async fn claim(context: Context, order: Order) -> Taken {
+pub(super) async fn claim(context: Arc<Context>, order: Order) -> Taken {
     let begun = Instant::now();
     let definition = &order.destination.definition;
     let ask = Ask {
