@@ -59,43 +59,31 @@ impl Settlement {
 }
 
 /// Settles deliveries, in the caller's transaction; returns the ids that were settled. One that is missing
-/// lost its lease: somebody else owns it now and nothing of it was written.
+/// lost its lease: somebody else owns it now and nothing of it was written. Two statements, whatever there is to settle: the
+/// second one promotes, which has to see what was added while the first one waited.
 pub async fn complete(conn: &mut PgConnection, worker: Uuid, settlements: &[Settlement]) -> sqlx::Result<Vec<i64>> {
     let mut settlements: Vec<&Settlement> = settlements.iter().collect();
     // Rows are locked one after the other, in the order given: that of ids, here as everywhere.
     settlements.sort_unstable_by_key(|s| s.id);
-    let (finished, put_back): (Vec<&Settlement>, Vec<&Settlement>) =
-        settlements.iter().partition(|s| s.outcome == Outcome::Delivered);
-    let mut settled = Vec::with_capacity(settlements.len());
-    let mut freed = Vec::new();
-    let aside = if settlements.iter().any(|s| s.outcome == Outcome::Dead) {
-        hold_front(conn, &settlements).await?
+    if settlements.is_empty() {
+        return Ok(Vec::new());
+    }
+    let settled = if settlements.iter().all(|s| s.outcome == Outcome::Delivered) {
+        finish(conn, worker, &settlements).await?
     } else {
-        Vec::new()
+        settle(conn, worker, &settlements).await?
     };
-    if !put_back.is_empty() {
-        for back in return_to_queue(conn, worker, &put_back, &aside).await? {
-            settled.push(back.id);
-            if back.skipped {
-                freed.push(Freed { record_id: back.record_id, destination: back.destination });
-            }
-        }
-    }
-    if !finished.is_empty() {
-        for done in finish(conn, worker, &finished).await? {
-            settled.push(done.id);
-            freed.push(done.into());
-        }
-    }
+    let ids = settled.iter().map(|s| s.id).collect();
+    let freed: Vec<Freed> = settled.into_iter().filter(|s| s.frees).map(Freed::from).collect();
     promote(conn, &freed).await?;
-    Ok(settled)
+    Ok(ids)
 }
 
 /// Finishes the unleased messages of an action as `delivered` without an exchange: their purpose is fulfilled,
 /// for example because the verdict they ask for stands. Leased ones are left to their worker.
 pub async fn finish_unleased(conn: &mut PgConnection, action_id: Uuid, kind: &str) -> sqlx::Result<usize> {
     let done = sqlx::query_as!(
-        Finished,
+        Settled,
         r#"
         with mine as materialized (
             select id from outbox_message
@@ -114,7 +102,7 @@ pub async fn finish_unleased(conn: &mut PgConnection, action_id: Uuid, kind: &st
             insert into change (principal_id, record_id, action_id)
             select distinct coalesce(owner_id, initiator_id), record_id, action_id from gone
         )
-        select id as "id!", destination as "destination!", record_id as "record_id!" from gone
+        select id as "id!", destination as "destination!", record_id as "record_id!", true as "frees!" from gone
         "#,
         action_id,
         kind,
@@ -127,34 +115,29 @@ pub async fn finish_unleased(conn: &mut PgConnection, action_id: Uuid, kind: &st
     Ok(count)
 }
 
-struct Finished {
+struct Settled {
     id: i64,
     destination: String,
     record_id: Uuid,
+    /// Whether the next of its record may go: it is finished, or set aside.
+    frees: bool,
 }
 
-impl From<Finished> for Freed {
-    fn from(done: Finished) -> Self {
-        Self { record_id: done.record_id, destination: done.destination }
+impl From<Settled> for Freed {
+    fn from(settled: Settled) -> Self {
+        Self { record_id: settled.record_id, destination: settled.destination }
     }
 }
 
-struct Back {
-    id: i64,
-    destination: String,
-    record_id: Uuid,
-    skipped: bool,
-}
-
 /// Moves messages to the history, one after the other in the order given, each found by [its id alone](super).
-async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> sqlx::Result<Vec<Finished>> {
+async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> sqlx::Result<Vec<Settled>> {
     let ids: Vec<i64> = done.iter().map(|s| s.id).collect();
     let leases: Vec<i64> = done.iter().map(|s| s.lease).collect();
     let statuses: Vec<Option<i16>> = done.iter().map(|s| small(s.status)).collect();
     let errors: Vec<Option<&str>> = done.iter().map(|s| s.error).collect();
     let durations: Vec<Option<f64>> = done.iter().map(|s| s.duration.map(|d| d.as_secs_f64())).collect();
     sqlx::query_as!(
-        Finished,
+        Settled,
         r#"
         with gone as (
             delete from outbox_message m
@@ -172,7 +155,7 @@ async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> 
             insert into change (principal_id, record_id, action_id)
             select distinct coalesce(owner_id, initiator_id), record_id, action_id from gone
         )
-        select id as "id!", destination as "destination!", record_id as "record_id!" from gone
+        select id as "id!", destination as "destination!", record_id as "record_id!", true as "frees!" from gone
         "#,
         &ids,
         &leases,
@@ -185,61 +168,59 @@ async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> 
     .await
 }
 
-/// Holds what is about to leave the front, in the order of ids: what is delivered, and what dies where the dead are set
-/// aside; returns the latter. Both let the next of their record go, so both wait for whoever adds one behind them.
-async fn hold_front(conn: &mut PgConnection, settlements: &[&Settlement]) -> sqlx::Result<Vec<i64>> {
-    let leaving = || settlements.iter().filter(|s| matches!(s.outcome, Outcome::Delivered | Outcome::Dead));
-    let ids: Vec<i64> = leaving().map(|s| s.id).collect();
-    let leases: Vec<i64> = leaving().map(|s| s.lease).collect();
-    let dead: Vec<bool> = leaving().map(|s| s.outcome == Outcome::Dead).collect();
-    let held = sqlx::query!(
-        r#"
-        select m.id, t.dead as "dead!"
-        from unnest($1::bigint[], $2::bigint[], $3::bool[]) as t (id, lease, dead)
-        cross join lateral (
-            select m.id from outbox_message m
-            where m.id = t.id and m.lease = t.lease and m.state = 'delivering'
-              and (not t.dead or (select d.on_dead from destination d where d.name = m.destination) = 'skip')
-            for update
-        ) m
-        "#,
-        &ids,
-        &leases,
-        &dead,
-    );
-    Ok(held.fetch_all(conn).await?.into_iter().filter(|h| h.dead).map(|h| h.id).collect())
-}
-
-/// Gives messages back to the queue with the attempt that failed, or lays them to rest; those that were
-/// [held for it](hold_front) aside.
-async fn return_to_queue(
-    conn: &mut PgConnection,
-    worker: Uuid,
-    back: &[&Settlement],
-    aside: &[i64],
-) -> sqlx::Result<Vec<Back>> {
-    let ids: Vec<i64> = back.iter().map(|s| s.id).collect();
-    let leases: Vec<i64> = back.iter().map(|s| s.lease).collect();
-    let outcomes: Vec<&str> = back.iter().map(|s| word(&s.outcome)).collect();
-    let delays: Vec<f64> = back.iter().map(|s| delay(&s.outcome)).collect();
-    let statuses: Vec<Option<i16>> = back.iter().map(|s| small(s.status)).collect();
-    let errors: Vec<Option<&str>> = back.iter().map(|s| s.error).collect();
-    let refused: Vec<bool> = back.iter().map(|s| s.refused).collect();
-    let durations: Vec<Option<f64>> = back.iter().map(|s| s.duration.map(|d| d.as_secs_f64())).collect();
+/// Settles what ended in different ways: moves messages to the history, gives others back to the queue with the attempt that
+/// failed, lays others to rest; those where the dead are set aside, aside.
+///
+/// All are held first, in the order of ids. What leaves the front – is delivered, or set aside – is held so that it waits
+/// for whoever adds one behind it, who is then seen by the promotion.
+#[expect(clippy::too_many_lines, reason = "it is one statement, and is read as one")]
+async fn settle(conn: &mut PgConnection, worker: Uuid, all: &[&Settlement]) -> sqlx::Result<Vec<Settled>> {
+    let ids: Vec<i64> = all.iter().map(|s| s.id).collect();
+    let leases: Vec<i64> = all.iter().map(|s| s.lease).collect();
+    let outcomes: Vec<&str> = all.iter().map(|s| word(&s.outcome)).collect();
+    let delays: Vec<f64> = all.iter().map(|s| delay(&s.outcome)).collect();
+    let statuses: Vec<Option<i16>> = all.iter().map(|s| small(s.status)).collect();
+    let errors: Vec<Option<&str>> = all.iter().map(|s| s.error).collect();
+    let refused: Vec<bool> = all.iter().map(|s| s.refused).collect();
+    let durations: Vec<Option<f64>> = all.iter().map(|s| s.duration.map(|d| d.as_secs_f64())).collect();
     sqlx::query_as!(
-        Back,
+        Settled,
         r#"
         with told as materialized (
-            select m.id, t.outcome, t.delay, t.status, t.error, t.refused, t.duration
+            select m.id, m.aside, t.outcome, t.delay, t.status, t.error, t.refused, t.duration
             from unnest($1::bigint[], $2::bigint[], $3::text[], $4::float8[], $5::smallint[], $6::text[], $7::bool[], $8::float8[])
                  as t (id, lease, outcome, delay, status, error, refused, duration)
             cross join lateral (
-                select m.id from outbox_message m where m.id = t.id and m.lease = t.lease and m.state = 'delivering' for no key update
+                select * from (
+                    select m.id, t.outcome = 'dead' as aside from outbox_message m
+                    where m.id = t.id and m.lease = t.lease and m.state = 'delivering'
+                      and (t.outcome = 'delivered'
+                           or (t.outcome = 'dead' and (select d.on_dead from destination d where d.name = m.destination) = 'skip'))
+                    for update
+                ) leaving
+                union all
+                select * from (
+                    select m.id, false as aside from outbox_message m
+                    where m.id = t.id and m.lease = t.lease and m.state = 'delivering'
+                      and (t.outcome in ('retry', 'released')
+                           or (t.outcome = 'dead' and (select d.on_dead from destination d where d.name = m.destination) <> 'skip'))
+                    for no key update
+                ) staying
             ) m
+        ), gone as (
+            delete from outbox_message m using told
+            where m.id = any (array[told.id]) and told.outcome = 'delivered'
+            returning m.*, told.status as now_status, told.error as now_error, told.duration as now_duration
+        ), kept as (
+            insert into outbox_history (id, state, destination, kind, transaction_id, record_id, action_id, attempt, rescues,
+                                        redelivery, last_status, last_error, duration, lease, worker_id, initiator_id, created_at)
+            select id, 'delivered', destination, kind, transaction_id, record_id, action_id,
+                   attempt - (now_duration is null)::int, rescues, redelivery, now_status, now_error, make_interval(secs => now_duration), lease, $9, initiator_id, created_at
+            from gone
         ), back as (
             update outbox_message m
             set state = case when told.outcome = 'dead' then 'dead' else 'retrying' end::message_state,
-                skipped = m.id = any ($10),
+                skipped = told.aside,
                 -- what was never sent burns no attempt, whatever becomes of it
                 attempt = m.attempt - (told.outcome = 'released' or (told.outcome = 'dead' and told.duration is null))::int,
                 available_at = now() + make_interval(secs => told.delay),
@@ -249,18 +230,22 @@ async fn return_to_queue(
                 last_error = case when told.outcome = 'released' then coalesce(told.error, m.last_error) else told.error end,
                 lease_holder = null, lease_until = null
             from told
-            where m.id = any (array[told.id])
+            where m.id = any (array[told.id]) and told.outcome <> 'delivered'
             returning m.id, m.lease, m.destination, m.record_id, m.skipped, m.attempt + (told.outcome = 'released' or (told.outcome = 'dead' and told.duration is null))::int as attempt,
                       told.outcome, told.status, told.error, told.duration, m.initiator_id, m.owner_id, m.action_id
-        ), told_of as (
-            insert into change (principal_id, record_id, action_id)
-            select distinct coalesce(owner_id, initiator_id), record_id, action_id from back where outcome = 'dead'
         ), logged as (
             insert into outbox_attempt (message_id, attempt, outcome, destination, status, error, duration, lease, worker_id)
             select id, attempt, outcome::attempt_outcome, destination, status, error, make_interval(secs => duration), lease, $9
             from back
+        ), told_of as (
+            insert into change (principal_id, record_id, action_id)
+            select coalesce(owner_id, initiator_id), record_id, action_id from gone
+            union
+            select coalesce(owner_id, initiator_id), record_id, action_id from back where outcome = 'dead'
         )
-        select id as "id!", destination as "destination!", record_id as "record_id!", skipped as "skipped!" from back
+        select id as "id!", destination as "destination!", record_id as "record_id!", true as "frees!" from gone
+        union all
+        select id, destination, record_id, skipped from back
         "#,
         &ids,
         &leases,
@@ -271,7 +256,6 @@ async fn return_to_queue(
         &refused,
         &durations as &[Option<f64>],
         worker,
-        aside,
     )
     .fetch_all(conn)
     .await

@@ -25,17 +25,16 @@ pub(super) async fn promote(conn: &mut PgConnection, freed: &[Freed]) -> sqlx::R
             from (select distinct * from unnest($1::uuid[], $2::text[]) as k (record_id, destination)) k
             cross join lateral (
                 -- offset 0: those of the record, not all in the order of their ids until one is of it
-                select m.id, m.state
-                from (select id, state from outbox_message
-                      where record_id = k.record_id and destination = k.destination and not skipped
+                select m.id
+                from (select id from outbox_message
+                      where record_id = k.record_id and destination = k.destination and base_state = 'blocked'
                       offset 0) m
                 order by m.id
                 limit 1
             ) n
-            where n.state = 'blocked'
-              -- one that was set aside can go while another of its record is on its way
-              and (select a.id from outbox_message a
-                   where a.record_id = k.record_id and a.destination = k.destination and a.state <> 'blocked' and not a.skipped
+            -- one that was set aside can go while another of its record is on its way
+            where (select a.id from outbox_message a
+                   where a.record_id = k.record_id and a.destination = k.destination and a.base_state <> 'blocked' and not a.skipped
                    limit 1) is null
             order by n.id
         )

@@ -82,7 +82,7 @@ fn fresh(statement: Statement, arguments: impl Into<String>, most: (i64, i64)) -
 
 fn claiming() -> Vec<Case> {
     let claim = |floor: i64| {
-        let arguments = format!("'search', {NIL}, 100, 50, 60, '-infinity', {floor}, array[1]::bigint[]");
+        let arguments = format!("'search', {NIL}, 100, 50, 60, '-infinity', {floor}, array[1]::bigint[], 1 << 40");
         worker(statement!("outbox/claim.rs", "claim"), arguments, (2500, 1300))
     };
     vec![claim(0), claim(10_000).after("", ", from a floor")]
@@ -92,18 +92,16 @@ fn claiming() -> Vec<Case> {
 fn completing() -> Vec<Case> {
     let (smallint, text) = (hundred("null::smallint"), hundred("null::text"));
     let finish = format!("{}, {smallint}, {text}, {}, {NIL}", delivering(), hundred("1::float8"));
-    let back = format!(
-        "{}, (array_fill('retry'::text, array[50]) || array_fill('dead'::text, array[50])), {one}, {smallint}, {text}, \
-         {no}, {one}, {NIL}, array[510]::bigint[]",
+    let mixed = format!(
+        "{}, (array_fill('delivered'::text, array[40]) || array_fill('retry'::text, array[30]) || \
+         array_fill('dead'::text, array[30])), {one}, {smallint}, {text}, {no}, {one}, {NIL}",
         delivering(),
         one = hundred("1::float8"),
         no = hundred("false"),
     );
-    let front = format!("{}, {}", delivering(), hundred("false"));
     vec![
         worker(statement!("outbox/complete.rs", "finish"), finish, (2000, 1700)),
-        worker(statement!("outbox/complete.rs", "return_to_queue"), back, (2000, 5500)),
-        worker(statement!("outbox/complete.rs", "hold_front"), front, (700, 1500)),
+        worker(statement!("outbox/complete.rs", "settle"), mixed, (3500, 5500)),
         fresh(statement!("outbox/complete.rs", "finish_unleased"), "md5('a13')::uuid, 'index'", (40, 60)),
     ]
 }
@@ -153,8 +151,59 @@ fn writing() -> Vec<Case> {
         let case = |statement, arguments: &String, most| Case::new(session, statement, arguments.clone(), most);
         cases.push(case(statement!("records/store/record_match.rs", "candidates"), &candidates, (6000, 2500)));
         cases.push(case(statement!("outbox/enqueue.rs", "enqueue"), &enqueue, (250, 3000)));
+        cases.push(case(statement!("records/store/submission.rs", "begin"), &beginning(), (250, 3000)));
+        cases.push(
+            case(statement!("records/store/submission.rs", "end"), &ending(), (250, 3000)).after(TEN_RECORDS, ""),
+        );
     }
     cases
+}
+
+const TEN_RECORDS: &str = "insert into record (id, event, status, tracking_id, version, created_by) \
+    select md5('new' || n)::uuid, 'birth', 'declared', 'NEW' || lpad(n::text, 4, '0'), 1, 'agent' from generate_series(1, 10) n";
+
+fn ten(value: &str) -> String {
+    format!("array_fill({value}, array[10])")
+}
+
+/// Ten new records and what they are compared by.
+fn beginning() -> String {
+    let new = array(10, |n| format!("md5('new{n}')::uuid"));
+    let tracking_ids = array(10, |n| format!("'NEW{n:04}'"));
+    let (text, null) = (|word: &str| ten(&format!("'{word}'::text")), ten("null::text"));
+    format!(
+        "{new}, {}, {}, {tracking_ids}, {}, {}, {}, {null}, {null}, {empty}, {empty}, {empty}",
+        text("birth"),
+        text("declared"),
+        ten("null::uuid"),
+        text("agent"),
+        ten("date '2020-01-01'"),
+        empty = text(""),
+    )
+}
+
+/// What they leave, and the replies to ten transactions that are there.
+fn ending() -> String {
+    let new = array(10, |n| format!("md5('new{n}')::uuid"));
+    let transactions = array(10, |n| format!("'draft-{:07}'", 10 * n + 3));
+    let actions = array(10, |n| format!("md5('new-a{n}')::uuid"));
+    let text = |word: &str| ten(&format!("'{word}'::text"));
+    let (agent, scopes, null) = (text("agent"), text("declare"), ten("null::text"));
+    format!(
+        "{new}, {}, {agent}, {transactions}, {}, {}, {actions}, \
+         {actions}, {new}, {messages}, {}, {}, {}, {null}, {agent}, {scopes}, \
+         {}, {}, {}, {messages}, {new}, {actions}, {agent}, {scopes}, {null}",
+        text("{}"),
+        ten("202::smallint"),
+        text("{}"),
+        ten("'declare'::record_action_kind"),
+        ten("'accepted'::record_action_status"),
+        ten("'declared'::record_status"),
+        ten("'queued'::message_state"),
+        text("search"),
+        text("index"),
+        messages = array(10, |n| format!("'new-{n}'")),
+    )
 }
 
 fn reading(empty: &str, grown: &str) -> Vec<Case> {
