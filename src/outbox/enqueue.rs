@@ -121,3 +121,103 @@ pub async fn hold_predecessors(conn: &mut PgConnection, record_id: Uuid) -> sqlx
         .await
         .map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::Effect;
+
+    fn message(effect: Effect, kind: &'static str, record_id: Uuid) -> NewMessage {
+        NewMessage {
+            effect,
+            kind,
+            transaction_id: format!("{kind}__declare_{record_id}"),
+            record_id,
+            action_id: Uuid::now_v7(),
+            initiator_id: "somebody".to_owned(),
+            owner_id: None,
+            initiator_scopes: Vec::new(),
+            traceparent: None,
+            redelivery: 0,
+        }
+    }
+
+    fn subscriptions(all: &[(&str, &str)]) -> Vec<Subscription> {
+        all.iter().map(|(destination, effects)| Subscription::new((*destination).to_owned(), effects)).collect()
+    }
+
+    fn told<'a>(placed: &[Placed<'a>]) -> Vec<(&'a str, &'a str, MessageState)> {
+        placed.iter().map(|p| (p.destination, p.message.kind, p.state)).collect()
+    }
+
+    #[test]
+    fn who_subscribes_to_two_effects_gets_one_message_of_an_id() {
+        let record = Uuid::now_v7();
+        let messages = [message(Effect::Metrics, "registered", record), message(Effect::Webhook, "registered", record)];
+        let subscriptions = subscriptions(&[("both", "metrics webhook"), ("one", "webhook")]);
+        let placed = place(&messages, &subscriptions);
+        assert_eq!(
+            told(&placed),
+            [("both", "registered", MessageState::Queued), ("one", "registered", MessageState::Queued)]
+        );
+        assert_eq!(placed[0].message.effect, Effect::Metrics, "the first of them");
+    }
+
+    #[test]
+    fn the_second_message_of_a_record_is_blocked_where_the_first_one_goes_too() {
+        let (record, other) = (Uuid::now_v7(), Uuid::now_v7());
+        let messages = [
+            message(Effect::Audit, "DECLARED", record),
+            message(Effect::Search, "index", record),
+            message(Effect::Audit, "REGISTERED", record),
+            message(Effect::Audit, "DECLARED", other),
+        ];
+        let subscriptions = subscriptions(&[("audit", "audit"), ("search", "search")]);
+        assert_eq!(
+            told(&place(&messages, &subscriptions)),
+            [
+                ("audit", "DECLARED", MessageState::Queued),
+                ("search", "index", MessageState::Queued),
+                ("audit", "REGISTERED", MessageState::Blocked),
+                ("audit", "DECLARED", MessageState::Queued),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_blocks_nothing() {
+        let (record, other) = (Uuid::now_v7(), Uuid::now_v7());
+        let one = message(Effect::Search, "index", record);
+        let messages = [one.clone(), NewMessage { record_id: other, ..one }, message(Effect::Search, "again", other)];
+        let subscriptions = subscriptions(&[("search", "search")]);
+        assert_eq!(
+            told(&place(&messages, &subscriptions)),
+            [("search", "index", MessageState::Queued), ("search", "again", MessageState::Queued)]
+        );
+    }
+
+    #[test]
+    fn the_order_is_that_of_the_messages_and_then_of_the_destinations() {
+        let record = Uuid::now_v7();
+        let messages = [message(Effect::Search, "index", record), message(Effect::Audit, "DECLARED", record)];
+        // As they are given: the database sorts them, by its own rules.
+        let subscriptions = subscriptions(&[("b", "audit search"), ("c", "search"), ("a", "audit")]);
+        assert_eq!(
+            told(&place(&messages, &subscriptions)),
+            [
+                ("b", "index", MessageState::Queued),
+                ("c", "index", MessageState::Queued),
+                ("b", "DECLARED", MessageState::Blocked),
+                ("a", "DECLARED", MessageState::Queued),
+            ]
+        );
+    }
+
+    #[test]
+    fn what_nobody_subscribes_to_goes_nowhere() {
+        let messages = [message(Effect::Trigger, "trigger-declare", Uuid::now_v7())];
+        assert_eq!(told(&place(&messages, &subscriptions(&[("search", "search"), ("none", "")]))), []);
+        assert_eq!(told(&place(&messages, &[])), []);
+        assert_eq!(told(&place(&[], &subscriptions(&[("search", "search")]))), []);
+    }
+}

@@ -47,6 +47,7 @@ mod reading;
 mod reload;
 mod retention;
 mod rotation;
+mod round_trips;
 mod sandbox;
 mod schemathesis;
 mod signing;

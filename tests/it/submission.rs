@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use crvs_outbox::records::commands::{self, Initiator, Outcome, Submission};
+use crvs_outbox::outbox::enqueue::{self, Subscription};
+use crvs_outbox::outbox::{Effect, NewMessage};
+use crvs_outbox::records::commands::{self, CommandError, Initiator, Outcome, Submission};
 use crvs_outbox::records::model::Step;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
-use crate::harness::{Setup, TestApp, birth, flat};
+use crate::harness::{Setup, TestApp, birth, flat, message};
 
 #[tokio::test]
 async fn a_repeated_submission_gets_the_same_answer_byte_for_byte() {
@@ -240,6 +243,124 @@ async fn a_list_gives_each_item_its_own_outcome_in_one_transaction() {
     drop(conn);
     assert_eq!(app.count("select count(*) from record").await, 103);
     assert_eq!(app.count("select count(*) from outbox_message").await, 4 * 103);
+    app.drain().await;
+    app.done().await;
+}
+
+/// Some that subscribe to what others do, and one that is not there any more.
+const MORE_DESTINATIONS: &str = "
+    insert into destination (name, url, format, effects, auth, concurrency, enabled)
+    values ('everything', 'http://nowhere', 'cloudevents', '{search, audit, metrics, notification}', 'none', 1, true),
+           ('audit-too', 'http://nowhere', 'cloudevents', '{audit}', 'none', 1, true),
+           ('nothing', 'http://nowhere', 'cloudevents', '{}', 'none', 1, true),
+           ('gone', 'http://nowhere', 'cloudevents', '{search, audit}', 'none', 1, false)";
+
+#[tokio::test]
+async fn what_a_reply_tells_of_its_deliveries_is_what_was_queued_in_that_order() {
+    let app = TestApp::start().await;
+    app.execute(MORE_DESTINATIONS).await;
+    let token = app.token("registrar", &["register"]);
+    for (goal, many) in [("notify", 8), ("declare", 8), ("validate", 13), ("register", 13)] {
+        let id = format!("draft-{goal}");
+        let answer: Value = app.post("/records", &token, &id, &flat(goal)).await.json().await.unwrap();
+        let word = |delivery: &Value, name: &str| delivery[name].as_str().unwrap().to_owned();
+        let told: Vec<_> = answer["deliveries"].as_array().unwrap().iter().collect();
+        let told: Vec<_> = told.iter().map(|d| (word(d, "destination"), word(d, "kind"), word(d, "state"))).collect();
+        let queued: Vec<(String, String, String)> = sqlx::query_as(
+            "select destination, kind, state::text from outbox_message where transaction_id like '%' || $1 order by id",
+        )
+        .bind(&id)
+        .fetch_all(&app.db)
+        .await
+        .unwrap();
+        assert_eq!(told, queued, "{goal}");
+        assert_eq!(told.len(), many, "{goal}");
+        assert!(told.iter().any(|(to, _, state)| to == "everything" && state == "blocked"), "{told:?}");
+    }
+    app.done_with_leftovers().await;
+}
+
+#[tokio::test]
+async fn what_is_placed_beside_a_new_record_is_what_would_be_queued_after_it() {
+    let app = TestApp::start().await;
+    app.execute(MORE_DESTINATIONS).await;
+    let mut conn = app.db.acquire().await.unwrap();
+    let mut messages = Vec::new();
+    for record in [Uuid::now_v7(), Uuid::now_v7()] {
+        for (effect, kind) in [
+            (Effect::Audit, "DECLARED"),
+            (Effect::Metrics, "registered"),
+            // The same of another effect: one message for whoever subscribes to both.
+            (Effect::Notification, "registered"),
+            (Effect::Search, "index"),
+            (Effect::Audit, "REGISTERED"),
+            // For nobody.
+            (Effect::Webhook, "registered"),
+        ] {
+            messages.push(NewMessage { effect, kind, ..message(record, &format!("{kind}__register_{record}")) });
+        }
+    }
+    let subscriptions: Vec<(String, String)> =
+        sqlx::query_as("select name, array_to_string(effects, ' ') from destination where enabled order by name")
+            .fetch_all(&mut *conn)
+            .await
+            .unwrap();
+    let subscriptions: Vec<_> = subscriptions.into_iter().map(|(name, all)| Subscription::new(name, &all)).collect();
+    let placed = enqueue::place(&messages, &subscriptions);
+    let placed: Vec<_> = placed.iter().map(|p| (p.destination, p.message.kind, p.message.action_id, p.state)).collect();
+    let queued = enqueue::enqueue(&mut conn, &messages).await.unwrap();
+    let queued: Vec<_> =
+        queued.iter().map(|q| (q.destination.as_str(), q.kind.as_str(), q.action_id, q.state)).collect();
+    assert_eq!(placed, queued);
+    assert_eq!(placed.len(), 2 * (3 + 2 + 1 + 2 + 3));
+    drop(conn);
+    app.done_with_leftovers_of_nobody().await;
+}
+
+/// The first draws of a tracking id, so many as `drawn` says, are one that somebody has.
+const TAKEN: &str = "
+    create sequence draws;
+    create function draw_taken() returns trigger language plpgsql as
+    $$ begin if nextval('draws') <= (select drawn from unlucky) then new.tracking_id := 'BTAKEN2'; end if; return new; end $$;
+    create trigger draw_taken before insert on record for each row execute function draw_taken()";
+
+#[tokio::test]
+async fn a_tracking_id_that_is_taken_is_drawn_anew_for_its_own_submission() {
+    let app = TestApp::start().await;
+    let mut conn = app.db.acquire().await.unwrap();
+    commands::submit(&mut conn, &[submission("first-0001", "mary", 1)]).await.unwrap();
+    sqlx::raw_sql("update record set tracking_id = 'BTAKEN2'; create table unlucky as select 4 as drawn")
+        .execute(&mut *conn)
+        .await
+        .unwrap();
+    sqlx::raw_sql(TAKEN).execute(&mut *conn).await.unwrap();
+    // Three are taken at first, and then one of these again.
+    let list: Vec<Submission> = (0..3).map(|n| submission(&format!("fresh-{n:04}"), "mary", 2)).collect();
+    let outcomes = commands::submit(&mut conn, &list).await.unwrap();
+    drop(conn);
+    let mut told = BTreeSet::new();
+    for outcome in outcomes {
+        let Outcome::Done(reply) = outcome else { panic!("{outcome:?}") };
+        let record = serde_json::from_str::<Value>(&reply.body).unwrap()["record"].clone();
+        told.insert((record["id"].as_str().unwrap().to_owned(), record["trackingId"].as_str().unwrap().to_owned()));
+    }
+    let written: Vec<(String, String)> =
+        sqlx::query_as("select id::text, tracking_id from record where tracking_id <> 'BTAKEN2'")
+            .fetch_all(&app.db)
+            .await
+            .unwrap();
+    assert_eq!(told, written.into_iter().collect());
+    assert_eq!(app.count("select last_value from draws").await, 3 + 3 + 1);
+    let whole = "select count(*) from record r join record_match m on m.record_id = r.id join record_version v on v.record_id = r.id";
+    assert_eq!(app.count(whole).await, 4);
+    assert_eq!(app.count("select count(*) from outbox_message").await, 4 * 4);
+    // There is an end to it.
+    app.execute("update unlucky set drawn = 1000").await;
+    let mut tx = app.db.begin().await.unwrap();
+    let refused = commands::submit(&mut tx, &[submission("fresh-0009", "mary", 2)]).await.unwrap_err();
+    assert!(matches!(refused, CommandError::NoTrackingId), "{refused:?}");
+    tx.rollback().await.unwrap();
+    app.execute("drop trigger draw_taken on record").await;
     app.drain().await;
     app.done().await;
 }
