@@ -77,7 +77,7 @@ pub enum Claimed {
 pub async fn claim(conn: &mut PgConnection, claims: &[Claim<'_>]) -> sqlx::Result<Vec<Claimed>> {
     let fresh = insert(conn, claims).await?;
     let others: Vec<&str> = claims.iter().map(|c| c.transaction_id).filter(|id| !fresh.contains(*id)).collect();
-    let mut known = if others.is_empty() { HashMap::new() } else { read(conn, &others).await? };
+    let known = if others.is_empty() { HashMap::new() } else { read(conn, &others).await? };
     claims
         .iter()
         .map(|c| {
@@ -85,14 +85,20 @@ pub async fn claim(conn: &mut PgConnection, claims: &[Claim<'_>]) -> sqlx::Resul
                 return Ok(Claimed::Fresh);
             }
             // Not inserted and not there: its owner took it back in between. The caller may try again.
-            let row = known.remove(c.transaction_id).ok_or(sqlx::Error::RowNotFound)?;
-            let same = row.principal_id == c.principal_id && c.fingerprint.was_saved_as(&row.fingerprint);
-            Ok(match row.reply {
-                Some(reply) if same => Claimed::Done(reply),
-                _ => Claimed::Reused,
-            })
+            known.get(c.transaction_id).map(|row| row.answer(c)).ok_or(sqlx::Error::RowNotFound)
         })
         .collect()
+}
+
+/// The answers to claims of ids that are taken, which may be the same ones.
+pub async fn taken(conn: &mut PgConnection, claims: &[Claim<'_>]) -> sqlx::Result<Vec<Claimed>> {
+    if claims.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<&str> = claims.iter().map(|c| c.transaction_id).collect();
+    let known = read(conn, &ids).await?;
+    let answer = |c: &Claim<'_>| known.get(c.transaction_id).map_or(Claimed::Reused, |row| row.answer(c));
+    Ok(claims.iter().map(answer).collect())
 }
 
 async fn insert(conn: &mut PgConnection, claims: &[Claim<'_>]) -> sqlx::Result<HashSet<String>> {
@@ -120,6 +126,16 @@ struct Known {
     principal_id: String,
     fingerprint: Vec<u8>,
     reply: Option<Reply>,
+}
+
+impl Known {
+    fn answer(&self, claim: &Claim<'_>) -> Claimed {
+        let same = self.principal_id == claim.principal_id && claim.fingerprint.was_saved_as(&self.fingerprint);
+        match &self.reply {
+            Some(reply) if same => Claimed::Done(reply.clone()),
+            Some(_) | None => Claimed::Reused,
+        }
+    }
 }
 
 async fn read(conn: &mut PgConnection, ids: &[&str]) -> sqlx::Result<HashMap<String, Known>> {

@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use super::commands::CommandError;
 use super::store::attachment::{self, Link, NewHeader};
-use super::store::{blob, upload};
+use super::store::blob::{self, NewChunk};
+use super::store::upload;
 
 pub use super::store::attachment::Holder;
 pub use super::store::blob::{Blob, CHUNK};
@@ -310,22 +311,26 @@ async fn store_bytes(conn: &mut PgConnection, all: &BTreeMap<&[u8], &Attachment>
     }
     let mut new = attachment::insert_headers(conn, &here, false).await?;
     new.sort_unstable();
-    for header in here.iter().filter(|h| new.iter().any(|digest| digest == h.sha256)) {
-        if let Some(bytes) = all.get(header.sha256).and_then(|a| a.bytes()) {
-            store_chunks(conn, header.blob_id, bytes).await?;
-        }
-    }
-    Ok(())
+    let new = here.iter().filter(|h| new.iter().any(|digest| digest == h.sha256));
+    let blobs: Vec<_> = new.filter_map(|h| Some((h.blob_id, all.get(h.sha256)?.bytes()?))).collect();
+    store_chunks(conn, &blobs).await
 }
 
-async fn store_chunks(conn: &mut PgConnection, blob_id: Uuid, bytes: &[u8]) -> sqlx::Result<()> {
-    let mut first = 0;
-    for part in bytes.chunks(STATEMENT_BYTES) {
-        let chunks: Vec<&[u8]> = part.chunks(CHUNK).collect();
-        blob::insert_chunks(conn, blob_id, first, &chunks).await?;
-        first += i32::try_from(chunks.len()).unwrap_or(i32::MAX);
+/// Writes the bytes of blobs, as many together as go into a statement.
+async fn store_chunks(conn: &mut PgConnection, blobs: &[(Uuid, &[u8])]) -> sqlx::Result<()> {
+    let (mut together, mut size) = (Vec::new(), 0);
+    for (blob_id, bytes) in blobs {
+        for (ordinal, data) in (0..).zip(bytes.chunks(CHUNK)) {
+            if size + data.len() > STATEMENT_BYTES && !together.is_empty() {
+                blob::insert_chunks(conn, &together).await?;
+                together.clear();
+                size = 0;
+            }
+            size += data.len();
+            together.push(NewChunk { blob_id: *blob_id, ordinal, data });
+        }
     }
-    Ok(())
+    if together.is_empty() { Ok(()) } else { blob::insert_chunks(conn, &together).await }
 }
 
 fn links<'a>(owner: &Owner<'a>) -> Vec<Link<'a>> {

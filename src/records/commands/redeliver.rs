@@ -13,7 +13,7 @@ use crate::records::store::{action, record};
 use crate::transactions;
 
 /// When to look again where no destination validates.
-const NOBODY_VALIDATES: Duration = Duration::from_mins(5);
+pub(super) const NOBODY_VALIDATES: Duration = Duration::from_mins(5);
 
 /// Marks requested registrations that no destination was there to validate: they are looked at again, and sent once
 /// there is one.

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::redeliver::ask_later;
+use super::redeliver::NOBODY_VALIDATES;
 use super::reply::DeliveryView;
 use super::{CommandError, Initiator, Outcome, reply};
 use crate::outbox::enqueue::{self, Placed, Subscription};
@@ -76,12 +76,19 @@ pub async fn submit(conn: &mut PgConnection, submissions: &[Submission]) -> Resu
     for (at, reply) in places.into_iter().zip(write(conn, &mut drafts).await?) {
         outcomes[at] = Some(Outcome::Done(reply));
     }
+    let mut again = Vec::new();
     for (at, original) in twins {
-        let (this, original_outcome) = (&submissions[at], outcomes[original].clone());
-        outcomes[at] = match original_outcome {
+        match outcomes[original].clone() {
             // The id was somebody's, or something else's, before this list: this one's, perhaps.
-            Some(Outcome::Reused) => Some(known(transactions::claim(conn, &[claim_of(this)]).await?)),
-            done => done.map(|done| twin(this, &submissions[original], done)),
+            Some(Outcome::Reused) => again.push(at),
+            done => outcomes[at] = done.map(|done| twin(&submissions[at], &submissions[original], done)),
+        }
+    }
+    let claims: Vec<Claim<'_>> = again.iter().map(|at| claim_of(&submissions[*at])).collect();
+    for (at, claimed) in again.into_iter().zip(transactions::taken(conn, &claims).await?) {
+        outcomes[at] = match claimed {
+            Claimed::Done(reply) => Some(Outcome::Replayed(reply)),
+            Claimed::Reused | Claimed::Fresh => Some(Outcome::Reused),
         };
     }
     Ok(outcomes.into_iter().map(|o| o.unwrap_or(Outcome::Reused)).collect())
@@ -105,14 +112,6 @@ fn without_twins(submissions: &[Submission]) -> (Vec<usize>, Vec<(usize, usize)>
         }
     }
     (first, twins)
-}
-
-/// The outcome of an id that is taken.
-fn known(claimed: Vec<Claimed>) -> Outcome {
-    match claimed.into_iter().next() {
-        Some(Claimed::Done(reply)) => Outcome::Replayed(reply),
-        Some(Claimed::Reused | Claimed::Fresh) | None => Outcome::Reused,
-    }
 }
 
 /// The outcome of a repetition within one list.
@@ -211,7 +210,7 @@ async fn write(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<Vec<
     let messages: Vec<_> = drafts.iter().flat_map(|d| effects::messages(origin(d), &d.steps, &d.actions)).collect();
     let placed = enqueue::place(&messages, &subscriptions);
     let mut sent = by_record(&placed);
-    let (mut replies, mut unasked) = (Vec::with_capacity(drafts.len()), Vec::new());
+    let (mut replies, mut unasked) = (Vec::with_capacity(drafts.len()), HashSet::new());
     for d in drafts.iter() {
         let mine = sent.remove(&d.row.id).unwrap_or_default();
         if !mine.iter().any(|delivery| delivery.kind == EVENT_REGISTRATION) {
@@ -219,13 +218,12 @@ async fn write(conn: &mut PgConnection, drafts: &mut [Draft<'_>]) -> Result<Vec<
         }
         replies.push(reply::accepted(&d.submission.transaction_id, &d.row, d.duplicates.clone(), mine)?);
     }
-    end(conn, drafts, &replies, &placed).await?;
+    end(conn, drafts, &replies, &placed, &unasked).await?;
     let owners: Vec<Owner<'_>> = drafts
         .iter()
         .map(|d| Owner { record_id: d.row.id, version: 1, attachments: &d.submission.attachments })
         .collect();
     attachments::store(conn, &owners).await?;
-    ask_later(conn, &unasked).await?;
     Ok(replies)
 }
 
@@ -309,6 +307,7 @@ async fn end(
     drafts: &[Draft<'_>],
     replies: &[Reply],
     placed: &[Placed<'_>],
+    unasked: &HashSet<Uuid>,
 ) -> Result<(), CommandError> {
     let stamped = drafts.iter().map(Draft::stamped).collect::<Result<Vec<String>, _>>()?;
     let ended: Vec<Ended<'_>> = drafts
@@ -326,7 +325,10 @@ async fn end(
             },
         })
         .collect();
-    Ok(submission::end(conn, &ended, &actions(drafts)?, placed).await?)
+    let actions = actions(drafts)?;
+    let due = |action: Uuid| unasked.contains(&action).then_some(NOBODY_VALIDATES.as_secs_f64());
+    let due: Vec<Option<f64>> = actions.iter().map(|a| due(a.id)).collect();
+    Ok(submission::end(conn, &ended, &actions, &due, placed).await?)
 }
 
 /// The actions of each, in its order.

@@ -55,17 +55,25 @@ pub(crate) async fn touch(conn: &mut PgConnection, id: Uuid) -> sqlx::Result<boo
     Ok(done.rows_affected() == 1)
 }
 
-/// Inserts consecutive chunks of one blob, the first with this ordinal.
-pub(crate) async fn insert_chunks(conn: &mut PgConnection, id: Uuid, first: i32, chunks: &[&[u8]]) -> sqlx::Result<()> {
+/// A part of a blob's bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct NewChunk<'a> {
+    pub blob_id: Uuid,
+    /// From 0.
+    pub ordinal: i32,
+    pub data: &'a [u8],
+}
+
+/// Inserts chunks, of whatever blobs.
+pub(crate) async fn insert_chunks(conn: &mut PgConnection, chunks: &[NewChunk<'_>]) -> sqlx::Result<()> {
+    let blobs: Vec<Uuid> = chunks.iter().map(|c| c.blob_id).collect();
+    let ordinals: Vec<i32> = chunks.iter().map(|c| c.ordinal).collect();
+    let data: Vec<&[u8]> = chunks.iter().map(|c| c.data).collect();
     sqlx::query!(
-        r#"
-        insert into attachment_chunk (blob_id, ordinal, data)
-        select $1, $2 + c.ordinal::int - 1, c.data
-        from unnest($3::bytea[]) with ordinality as c (data, ordinal)
-        "#,
-        id,
-        first,
-        chunks as &[&[u8]],
+        "insert into attachment_chunk (blob_id, ordinal, data) select * from unnest($1::uuid[], $2::int[], $3::bytea[])",
+        &blobs,
+        &ordinals,
+        &data as &[&[u8]],
     )
     .execute(conn)
     .await

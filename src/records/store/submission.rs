@@ -106,13 +106,14 @@ pub(crate) struct Ended<'a> {
     pub saved: Saved<'a>,
 }
 
-/// Writes the rest: the first versions, the actions in the order given, the messages in theirs, that the transactions moved,
-/// and the replies.
+/// Writes the rest: the first versions, the actions in the order given, each with the seconds after which it is looked at again
+/// if it is, the messages in theirs, that the transactions moved, and the replies.
 #[expect(clippy::too_many_lines, reason = "it is one statement, and is read as one")]
 pub(crate) async fn end(
     conn: &mut PgConnection,
     submissions: &[Ended<'_>],
     actions: &[NewAction<'_>],
+    due_in: &[Option<f64>],
     messages: &[Placed<'_>],
 ) -> sqlx::Result<()> {
     let records: Vec<Uuid> = submissions.iter().map(|s| s.saved.record_id).collect();
@@ -131,12 +132,14 @@ pub(crate) async fn end(
             select v.record_id, 1, v.declaration::json, v.created_by
             from unnest($1::uuid[], $2::text[], $3::text[]) as v (record_id, declaration, created_by)
         ), actions as (
-            insert into record_action (id, record_id, transaction_id, action, status, version, record_status, comment, created_by, scopes)
+            insert into record_action (id, record_id, transaction_id, action, status, version, record_status, comment, created_by, scopes,
+                                       callback_due_at)
             select a.id, a.record_id, a.transaction_id, a.action, a.status, 1, a.record_status, a.comment, a.created_by,
-                   string_to_array(a.scopes, ' ')
+                   string_to_array(a.scopes, ' '), now() + make_interval(secs => a.due_in)
             from unnest($8::uuid[], $9::uuid[], $10::text[], $11::record_action_kind[], $12::record_action_status[],
-                        $13::record_status[], $14::text[], $15::text[], $16::text[])
-                 with ordinality as a (id, record_id, transaction_id, action, status, record_status, comment, created_by, scopes, ordinal)
+                        $13::record_status[], $14::text[], $15::text[], $16::text[], $26::float8[])
+                 with ordinality as a (id, record_id, transaction_id, action, status, record_status, comment, created_by, scopes,
+                                       due_in, ordinal)
             order by a.ordinal
         ), messages as (
             insert into outbox_message (state, destination, kind, transaction_id, record_id, action_id,
@@ -183,6 +186,7 @@ pub(crate) async fn end(
         &rows.initiators as &[&str],
         &rows.scopes,
         &rows.traces as &[Option<&str>],
+        due_in as &[Option<f64>],
     )
     .execute(conn)
     .await

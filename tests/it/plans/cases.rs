@@ -192,7 +192,7 @@ fn ending() -> String {
     format!(
         "{new}, {}, {agent}, {transactions}, {}, {}, {actions}, \
          {actions}, {new}, {messages}, {}, {}, {}, {null}, {agent}, {scopes}, \
-         {}, {}, {}, {messages}, {new}, {actions}, {agent}, {scopes}, {null}",
+         {}, {}, {}, {messages}, {new}, {actions}, {agent}, {scopes}, {null}, {}",
         text("{}"),
         ten("202::smallint"),
         text("{}"),
@@ -202,6 +202,7 @@ fn ending() -> String {
         ten("'queued'::message_state"),
         text("search"),
         text("index"),
+        ten("null::float8"),
         messages = array(10, |n| format!("'new-{n}'")),
     )
 }

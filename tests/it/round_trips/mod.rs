@@ -101,6 +101,16 @@ async fn a_list_of_submissions_costs_six_round_trips_whatever_its_length() {
     assert_eq!(app.count("select count(*) from record").await, 566);
     assert_eq!(app.count("select count(*) from record_duplicate").await, 0);
     assert_eq!(app.count("select count(*) from outbox_message").await, 6 * 566);
+    // Nobody is there to validate: all are to be looked at again.
+    sqlx::query("update destination set enabled = false where 'validation' = any (effects)")
+        .execute(&app.db)
+        .await
+        .unwrap();
+    wire.trips();
+    write(&mut conn, &births(first..first + 64)).await;
+    let trips = wire.trips();
+    assert!(trips.len() <= OF_A_LIST, "64 that nobody validates: {trips:#?}");
+    assert_eq!(app.count("select count(*) from record_action where callback_due_at is not null").await, 64);
     conn.close().await.unwrap();
     app.done_with_leftovers().await;
 }
