@@ -34,6 +34,9 @@ pub(crate) trait Writer: Clone + Send + Sync + 'static {
     /// How large a piece is, in bytes.
     fn size(item: &Self::Item) -> usize;
 
+    /// Is told that a list was spoilt, and its parts go one by one.
+    fn spoilt();
+
     /// Writes all of a list in one transaction, or nothing of it; what became of each, in its order.
     fn write(&self, list: &[Self::Item]) -> impl Future<Output = Result<Vec<Self::Done>, Spoilt>> + Send;
 }
@@ -154,7 +157,10 @@ async fn write_until_empty<W: Writer>(queue: Coalescer<W::Item, W::Done>, writer
         });
         let written: Vec<_> = match written {
             Ok(done) => done.into_iter().map(Written::Done).collect(),
-            Err(Spoilt::ByOne) => items.into_iter().map(|item| Written::Alone(Box::new(item))).collect(),
+            Err(Spoilt::ByOne) => {
+                W::spoilt();
+                items.into_iter().map(|item| Written::Alone(Box::new(item))).collect()
+            }
             Err(Spoilt::NotTried) => items.iter().map(|_| Written::NotTried).collect(),
             Err(Spoilt::NoConnection) => {
                 queue.give_up();

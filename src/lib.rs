@@ -12,7 +12,8 @@
 //!     transactions::claim      the id is ours, or its reply is replayed, or it was used otherwise (422)
 //!     records::commands        record, version, attachments, actions; model::transition alone says what may happen
 //!     outbox::enqueue          a message per consequence and subscribed destination
-//!     transactions::save       the reply, for whoever repeats the request
+//!     transactions::save       the reply, for whoever repeats the request; a list of submissions writes all of that in two
+//!                              statements (records::store::submission)
 //!   COMMIT      202 + Location, and a wake-up
 //! ── the tables are the interface: either half runs alone ──
 //! workers/

@@ -1,6 +1,7 @@
 //! The table `client_transaction`: one intention of a client, once and for ever (P2).
 //!
-//! [`claim`] is the first statement of the transaction that does the work and [`save`] its last. A concurrent
+//! [`claim`] is the first statement of the transaction that does the work; the reply is kept with all that it tells of, by
+//! [`save`] or, for submissions, in the statement that writes them. A concurrent
 //! twin waits on the primary key until we commit and then gets our reply; if we roll back, the twin does the work.
 //! Only replies of success are kept: a refused request leaves no trace and may be sent again.
 

@@ -36,6 +36,8 @@ impl Writer for Pairs {
         2 * item.len()
     }
 
+    fn spoilt() {}
+
     async fn write(&self, list: &[String]) -> Result<Vec<()>, Spoilt> {
         let written = sqlx::query(include_str!("limits/own_rows_together.sql")).bind(list).execute(&self.0).await;
         match written {

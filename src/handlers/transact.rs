@@ -84,6 +84,10 @@ impl Writer for AppState {
         submission.size()
     }
 
+    fn spoilt() {
+        metrics::list_spoilt();
+    }
+
     async fn write(&self, list: &[Submission]) -> Result<Vec<Outcome>, Spoilt> {
         metrics::submitted_together(list.len());
         let written = tokio::time::timeout(LIST_PATIENCE, together(self, list, Locks::Shortly)).await;
@@ -97,7 +101,6 @@ impl Writer for AppState {
         if matches!(error, CommandError::NotTried) {
             return Err(Spoilt::NotTried);
         }
-        metrics::list_spoilt();
         tracing::info!(code = error.code().as_deref(), "submissions go one by one");
         Err(Spoilt::ByOne)
     }

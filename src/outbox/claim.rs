@@ -3,9 +3,6 @@
 //! One statement, so nothing stays locked. A claim has one fencing number for all that it takes and one row in
 //! `outbox_claim`, by which the rescuer finds it; its messages change in place, without a write to any index. Whether a
 //! destination may be sent to at all – its pause, its circuit, its rate limit – is decided inside it.
-//!
-//! Its commit waits for no disk. If the database crashes before it is there, the messages are as they were, and are claimed
-//! again: as if the worker had died. What ends a claim is flushed, and with it the claim.
 
 use std::time::Duration;
 
@@ -133,10 +130,7 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
             select id, true from numbered where not first
             limit (select room from gate)
         ), number as materialized (
-            select $9::bigint as lease, now() + make_interval(secs => $5) as until,
-                   -- a claim that a crash undoes was none: nobody has to wait for it to be on disk
-                   set_config('synchronous_commit', 'off', true) as hurries
-            where exists (select from picked)
+            select nextval('outbox_lease') as lease, now() + make_interval(secs => $5) as until where exists (select from picked)
         ), taken as (
             update outbox_message m
             set state = 'delivering', attempt = attempt + 1, lease = number.lease, lease_holder = $2, lease_until = number.until
@@ -164,7 +158,7 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
             where d.name = g.name and (g.tokens is not null or g.circuit <> 'closed') and exists (select from picked)
         )
         select g.circuit = 'closed' and g.circuit_failures = 0 as "clean!", g.circuit <> 'closed' as "probe!", now() as "now!", g.room as "room!",
-               case when g.paused_at is not null then 60
+               case when g.paused_at is not null then 0.1 -- whoever resumes it wakes the lanes
                     when g.circuit <> 'closed' then extract(epoch from g.circuit_probe_at - clock_timestamp())
                     when g.tokens < 1 then (1 - g.tokens) / g.rate_limit end::float8 as wait,
                t.id as "id?", t.position as "position?", t.available_at as "available_at?", t.lease as "lease?", t.kind as "kind?",
@@ -182,17 +176,10 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
         ask.from.due_after,
         ask.from.position,
         ask.over,
-        number(),
     )
     .fetch_all(conn)
     .await?;
     Ok(batch(ask, rows))
-}
-
-/// A fencing number: of 2^63, so that none is given twice. Not the next one of a sequence, which a crash may set back behind
-/// claims that were not on disk yet; their holders may still be there.
-fn number() -> i64 {
-    i64::from_ne_bytes((rand::random::<u64>() >> 1).to_ne_bytes())
 }
 
 /// Forgets claims of which every message is settled.

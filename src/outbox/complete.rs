@@ -129,7 +129,8 @@ impl From<Settled> for Freed {
     }
 }
 
-/// Moves messages to the history, one after the other in the order given, each found by [its id alone](super).
+/// Moves messages to the history, one after the other in the order given, each found by [its id alone](super): on connections
+/// whose plans are pinned, as workers' are.
 async fn finish(conn: &mut PgConnection, worker: Uuid, done: &[&Settlement]) -> sqlx::Result<Vec<Settled>> {
     let ids: Vec<i64> = done.iter().map(|s| s.id).collect();
     let leases: Vec<i64> = done.iter().map(|s| s.lease).collect();
@@ -203,7 +204,7 @@ async fn settle(conn: &mut PgConnection, worker: Uuid, all: &[&Settlement]) -> s
                     select m.id, false as aside from outbox_message m
                     where m.id = t.id and m.lease = t.lease and m.state = 'delivering'
                       and (t.outcome in ('retry', 'released')
-                           or (t.outcome = 'dead' and (select d.on_dead from destination d where d.name = m.destination) <> 'skip'))
+                           or (t.outcome = 'dead' and (select d.on_dead from destination d where d.name = m.destination) is distinct from 'skip'))
                     for no key update
                 ) staying
             ) m

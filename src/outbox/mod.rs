@@ -11,7 +11,7 @@
 //!
 //! | who | moves |
 //! |---|---|
-//! | `enqueue`, inside the transaction of the domain | nothing → `queued` or `blocked` |
+//! | `enqueue`, inside the transaction of the domain; for new records the statement that writes them, as `enqueue::place` says | nothing → `queued` or `blocked` |
 //! | `claim`, by a lane | `queued`, due `retrying` → `delivering`, with a new fencing number for all that it takes, written down in `outbox_claim` |
 //! | `complete`, by the holder of that number | `delivering` → `delivered`, `retrying`, `dead`, or back as if never claimed |
 //! | `complete`, `rescue`, in the same transaction | the next `blocked` → `queued` |

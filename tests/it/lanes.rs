@@ -57,7 +57,7 @@ async fn pages(conn: &mut PgConnection, position: i64) -> i64 {
     sqlx::raw_sql(AssertSqlSafe(prepare)).execute(&mut *conn).await.unwrap();
     let explain = format!(
         "explain (analyze, buffers, format json)
-         execute the_claim('search', '00000000-0000-0000-0000-000000000000', 100, 50, 60, '-infinity', {position}, '{{}}', (random() * 1e15)::bigint)"
+         execute the_claim('search', '00000000-0000-0000-0000-000000000000', 100, 50, 60, '-infinity', {position}, '{{}}')"
     );
     let mut tx = conn.begin().await.unwrap();
     let rows = sqlx::raw_sql(AssertSqlSafe(explain)).fetch_all(&mut *tx).await.unwrap();

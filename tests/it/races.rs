@@ -286,7 +286,8 @@ fn claim_statement() -> &'static str {
     source.split_once("r#\"").unwrap().1.split_once("\"#").unwrap().0
 }
 
-const THE_CLAIM: &str = "the_claim('search', '00000000-0000-0000-0000-000000000000', 100, 50, 60, '-infinity', 0, '{}', (random() * 1e15)::bigint)";
+const THE_CLAIM: &str =
+    "the_claim('search', '00000000-0000-0000-0000-000000000000', 100, 50, 60, '-infinity', 0, '{}')";
 
 /// The plan of the code's own claim on a connection that has made it often, as a worker's has.
 async fn plan_of_claim(conn: &mut PgConnection) -> String {

@@ -62,7 +62,7 @@ pub(crate) async fn begin(conn: &mut PgConnection, records: &[(NewRecord<'_>, &K
             select id, event, day, ('x' || subject)::bit(256), ('x' || mother)::bit(256), string_to_array(identifiers, ' '), names,
                    string_to_array(trigrams, ' ')::integer[]
             from given
-            where id in (select id from fresh)
+            where id = any (array(select id from fresh))
         )
         select array(select id from fresh) as "inserted!", r.enabled, r.days, r.name_similarity, r.threshold, r.max_candidates,
                array(select d.name from destination d where d.enabled order by d.name) as "destinations!",

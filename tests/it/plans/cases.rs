@@ -82,7 +82,7 @@ fn fresh(statement: Statement, arguments: impl Into<String>, most: (i64, i64)) -
 
 fn claiming() -> Vec<Case> {
     let claim = |floor: i64| {
-        let arguments = format!("'search', {NIL}, 100, 50, 60, '-infinity', {floor}, array[1]::bigint[], 1 << 40");
+        let arguments = format!("'search', {NIL}, 100, 50, 60, '-infinity', {floor}, array[1]::bigint[]");
         worker(statement!("outbox/claim.rs", "claim"), arguments, (2500, 1300))
     };
     vec![claim(0), claim(10_000).after("", ", from a floor")]
