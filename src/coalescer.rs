@@ -30,6 +30,8 @@ pub(crate) trait Writer: Clone + Send + Sync + 'static {
     type Item: Send + Sync + 'static;
     /// What became of it.
     type Done: Send + 'static;
+    /// What is kept from one list to the next, as long as there is one: a connection.
+    type Held: Default + Send;
 
     /// How large a piece is, in bytes.
     fn size(item: &Self::Item) -> usize;
@@ -38,7 +40,11 @@ pub(crate) trait Writer: Clone + Send + Sync + 'static {
     fn spoilt();
 
     /// Writes all of a list in one transaction, or nothing of it; what became of each, in its order.
-    fn write(&self, list: &[Self::Item]) -> impl Future<Output = Result<Vec<Self::Done>, Spoilt>> + Send;
+    fn write(
+        &self,
+        held: &mut Self::Held,
+        list: &[Self::Item],
+    ) -> impl Future<Output = Result<Vec<Self::Done>, Spoilt>> + Send;
 }
 
 /// Why nothing of a list was written.
@@ -148,13 +154,17 @@ impl<T: Send + Sync + 'static, D: Send + 'static> Coalescer<T, D> {
 }
 
 async fn write_until_empty<W: Writer>(queue: Coalescer<W::Item, W::Done>, writer: W) {
+    let mut held = W::Held::default();
     while let Some(list) = queue.next(W::size) {
         let (items, tell): (Vec<W::Item>, Vec<_>) = list.into_iter().map(|w| (w.item, w.tell)).unzip();
         // A panic leaves nothing half done in there: the transaction is rolled back.
-        let written = AssertUnwindSafe(writer.write(&items)).catch_unwind().await.unwrap_or_else(|_panic| {
+        let written = AssertUnwindSafe(writer.write(&mut held, &items)).catch_unwind().await.unwrap_or_else(|_panic| {
             tracing::error!("writing a list panicked; its parts go one by one");
             Err(Spoilt::ByOne)
         });
+        if written.is_err() {
+            held = W::Held::default();
+        }
         let written: Vec<_> = match written {
             Ok(done) => done.into_iter().map(Written::Done).collect(),
             Err(Spoilt::ByOne) => {

@@ -5,7 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
+use sqlx::{PgPool, Postgres};
 use tokio::task::JoinSet;
 
 use super::bed::{Bed, fill};
@@ -31,6 +32,7 @@ struct Pairs(PgPool);
 impl Writer for Pairs {
     type Item = String;
     type Done = ();
+    type Held = Option<PoolConnection<Postgres>>;
 
     fn size(item: &String) -> usize {
         2 * item.len()
@@ -38,10 +40,20 @@ impl Writer for Pairs {
 
     fn spoilt() {}
 
-    async fn write(&self, list: &[String]) -> Result<Vec<()>, Spoilt> {
-        let written = sqlx::query(include_str!("limits/own_rows_together.sql")).bind(list).execute(&self.0).await;
-        match written {
-            Ok(_) => Ok(vec![(); list.len()]),
+    async fn write(&self, held: &mut Self::Held, list: &[String]) -> Result<Vec<()>, Spoilt> {
+        let written = async {
+            let mut conn = match held.take() {
+                Some(conn) => conn,
+                None => self.0.acquire().await?,
+            };
+            sqlx::query(include_str!("limits/own_rows_together.sql")).bind(list).execute(&mut *conn).await?;
+            Ok::<_, sqlx::Error>(conn)
+        };
+        match written.await {
+            Ok(conn) => {
+                *held = Some(conn);
+                Ok(vec![(); list.len()])
+            }
             Err(error) => {
                 tracing::error!(%error, "pairs were not written");
                 Err(Spoilt::NotTried)

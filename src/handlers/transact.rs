@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::{Connection as _, PgConnection, Postgres, Transaction};
 use tracing::Instrument as _;
 
 use super::AppState;
@@ -79,6 +80,7 @@ pub async fn submit(state: &AppState, submission: Submission) -> Result<Outcome,
 impl Writer for AppState {
     type Item = Submission;
     type Done = Outcome;
+    type Held = Held;
 
     fn size(submission: &Submission) -> usize {
         submission.size()
@@ -88,9 +90,9 @@ impl Writer for AppState {
         metrics::list_spoilt();
     }
 
-    async fn write(&self, list: &[Submission]) -> Result<Vec<Outcome>, Spoilt> {
+    async fn write(&self, held: &mut Held, list: &[Submission]) -> Result<Vec<Outcome>, Spoilt> {
         metrics::submitted_together(list.len());
-        let written = tokio::time::timeout(LIST_PATIENCE, together(self, list, Locks::Shortly)).await;
+        let written = tokio::time::timeout(LIST_PATIENCE, together(self, held, list, Locks::Shortly)).await;
         let error = match written.unwrap_or(Err(CommandError::NotTried)) {
             Ok(outcomes) => return Ok(outcomes),
             Err(error) => error,
@@ -168,7 +170,9 @@ async fn in_parts(state: &AppState, list: &[Submission]) -> Vec<Result<Outcome, 
             outcomes.extend(part.iter().map(|_| Err(CommandError::NotTried)));
             continue;
         }
-        match together(state, part, if part.len() == list.len() { Locks::AsOne } else { Locks::Shortly }).await {
+        match together(state, &mut None, part, if part.len() == list.len() { Locks::AsOne } else { Locks::Shortly })
+            .await
+        {
             Ok(done) => outcomes.extend(done.into_iter().map(Ok)),
             Err(error) if part.len() == 1 || error.is_outage() => {
                 given_up = error.is_outage();
@@ -194,11 +198,16 @@ enum Locks {
 }
 
 /// One part of a list, in one transaction; tried again as one submission is.
-async fn together(state: &AppState, list: &[Submission], locks: Locks) -> Result<Vec<Outcome>, CommandError> {
+async fn together(
+    state: &AppState,
+    held: &mut Held,
+    list: &[Submission],
+    locks: Locks,
+) -> Result<Vec<Outcome>, CommandError> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match attempt_list(state, list, locks).await {
+        match attempt_list(state, held, list, locks).await {
             Ok(outcomes) => {
                 state.wakeup.wake();
                 outcomes.iter().for_each(count);
@@ -210,13 +219,26 @@ async fn together(state: &AppState, list: &[Submission], locks: Locks) -> Result
     }
 }
 
-async fn attempt_list(state: &AppState, list: &[Submission], locks: Locks) -> Result<Vec<Outcome>, CommandError> {
+/// A connection that its last list left clean: it is not to be asked again whether it is there.
+type Held = Option<PoolConnection<Postgres>>;
+
+async fn attempt_list(
+    state: &AppState,
+    held: &mut Held,
+    list: &[Submission],
+    locks: Locks,
+) -> Result<Vec<Outcome>, CommandError> {
+    let mut conn = match held.take() {
+        Some(conn) => conn,
+        None => state.db.acquire().await?,
+    };
     let mut tx = match locks {
-        Locks::AsOne => state.db.begin().await?,
-        Locks::Shortly => state.db.begin_with(db::BEGIN_PINNED).await?,
+        Locks::AsOne => conn.begin().await?,
+        Locks::Shortly => conn.begin_with(db::BEGIN_PINNED).await?,
     };
     let outcomes = commands::submit(&mut tx, list).await?;
     tx.commit().await?;
+    *held = Some(conn);
     Ok(outcomes)
 }
 

@@ -6,8 +6,9 @@ use std::time::Instant;
 use crvs_outbox::app::{App, Halves};
 use crvs_outbox::config::Settings;
 use crvs_outbox::db;
-use crvs_outbox::outbox::{enqueue, partitions};
-use sqlx::{Connection as _, PgConnection};
+use crvs_outbox::outbox::{enqueue, partitions, rescue};
+use refinery::Migration;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -208,4 +209,82 @@ async fn partitions_are_the_same_whatever_the_time_zone_of_who_makes_them() {
                  and pg_get_expr(c.relpartbound, c.oid) not like '%00:00:00+00'') TO (''%00:00:00+00'')'";
     assert_eq!(app.count(odd).await, 0);
     app.done().await;
+}
+
+/// A queue as the release of V13 may leave it: one message in each state, each of a record of its own but the blocked one.
+const A_QUEUE_OF_V13: &str = "
+insert into destination (name, url, effects, format, auth, lease, batch, concurrency, timeout)
+values ('search', 'http://search.invalid', '{search}', 'cloudevents', 'none', '5 min', 10, 10, '30 s');
+insert into outbox_message (state, destination, kind, transaction_id, record_id, action_id, initiator_id, initiator_scopes,
+                            attempt, lease, lease_holder, lease_until, skipped)
+select m.state::message_state, 'search', 'index', m.name, md5(m.record)::uuid, md5(m.name)::uuid, 'agent', '{}', m.attempt,
+       m.lease, case when m.lease is not null then md5('worker')::uuid end, case when m.lease is not null then now() end, m.skipped
+from (values ('queued', 'fresh', 'a', 0, null::bigint, false), ('blocked', 'behind', 'a', 0, null, false),
+             ('delivering', 'first try', 'b', 1, 7, false), ('delivering', 'second try', 'c', 2, 8, false),
+             ('retrying', 'due', 'd', 1, null, false), ('dead', 'given up', 'e', 3, null, false),
+             ('dead', 'set aside', 'f', 3, null, true)) as m (state, name, record, attempt, lease, skipped)";
+
+/// Applies the migrations up to this version, as an earlier release did.
+async fn migrate_to(conn: &mut PgConnection, last: i32) {
+    sqlx::raw_sql(
+        "create table refinery_schema_history (version int4 primary key, name varchar(255), applied_on varchar(255), checksum varchar(255))",
+    )
+    .execute(&mut *conn)
+    .await
+    .unwrap();
+    let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap();
+    let mut migrations: Vec<Migration> = files
+        .map(|file| {
+            let path = file.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
+            Migration::unapplied(&name, &std::fs::read_to_string(path).unwrap()).unwrap()
+        })
+        .filter(|migration| migration.version() <= last)
+        .collect();
+    migrations.sort();
+    for migration in migrations {
+        sqlx::raw_sql(AssertSqlSafe(migration.sql().unwrap().to_owned())).execute(&mut *conn).await.unwrap();
+        sqlx::query("insert into refinery_schema_history values ($1, $2, '2026-01-01T00:00:00Z', $3)")
+            .bind(migration.version())
+            .bind(migration.name())
+            .bind(migration.checksum().to_string())
+            .execute(&mut *conn)
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_queue_of_an_earlier_release_goes_on_after_the_migrations() {
+    let url = empty_database().await;
+    let mut conn = connect(&url).await;
+    migrate_to(&mut conn, 13).await;
+    sqlx::raw_sql(A_QUEUE_OF_V13).execute(&mut conn).await.unwrap();
+    assert_eq!(db::migrate(&url).await.unwrap().applied.first().map(String::as_str), Some("V14__base_state"));
+
+    let rests: Vec<(String, String)> =
+        sqlx::query_as("select transaction_id, base_state::text from outbox_message order by id")
+            .fetch_all(&mut conn)
+            .await
+            .unwrap();
+    let rests: Vec<(&str, &str)> = rests.iter().map(|(id, state)| (id.as_str(), state.as_str())).collect();
+    assert_eq!(
+        rests,
+        [
+            ("fresh", "queued"),
+            ("behind", "blocked"),
+            ("first try", "queued"),
+            ("second try", "retrying"),
+            ("due", "retrying"),
+            ("given up", "dead"),
+            ("set aside", "dead"),
+        ]
+    );
+    let rescued = rescue::rescue(&mut conn, 20).await.unwrap();
+    assert_eq!((rescued.retrying, rescued.dead), (2, 0), "what an older worker held is found");
+    let mut claimed = take(&mut conn, "search", Uuid::now_v7(), 10).await;
+    claimed.sort_by_key(|message| message.id);
+    let claimed: Vec<&str> = claimed.iter().map(|message| message.transaction_id.as_str()).collect();
+    assert_eq!(claimed, ["fresh", "first try", "second try", "due"]);
+    conn.close().await.unwrap();
 }

@@ -7,7 +7,8 @@ pub(super) const SCENARIOS: [(&str, &str); 14] = [
         "Submissions of one record of 1 kB each over HTTP, with a token, by as many clients as the variant says. \
          Destinations are paused, so that only accepting is measured, except where it says *delivering*. Limit: the \
          same rows in plain SQL in the same schema, statement by statement in a transaction each, by as many clients; \
-         it reads no token, no JSON, and looks for no duplicates.",
+         it reads no token, no JSON, and looks for no duplicates. *A business row and a job* are the rows of other \
+         queues' benchmarks, of 1 kB each, written by as many clients in the way that submissions are, without HTTP.",
     ),
     ("submit-batch", "The same, 100 a request. Limit: the same rows in plain SQL in batches of 64, by two clients."),
     (
