@@ -1,13 +1,16 @@
 //! What each answer of the country config does to the record and to its message, who may give a verdict, and what it
 //! leaves on the declaration.
 
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
 use crvs_outbox::records::model::Status;
 use crvs_outbox::samples;
 use serde_json::{Value, json};
 use wiremock::matchers::{header, path};
 use wiremock::{Mock, ResponseTemplate};
 
-use crate::harness::{Submitted, TestApp};
+use crate::harness::{PATIENCE, Setup, Submitted, TestApp};
 use crate::peers::{by_hand, forged};
 
 async fn answers(app: &TestApp, transaction_id: &str, answer: ResponseTemplate) {
@@ -189,5 +192,52 @@ async fn a_death_is_confirmed_without_identifiers_and_keeps_its_version() {
     assert_eq!((&reply["record"]["status"], &reply["record"]["version"]), (&json!("registered"), &json!(1)));
     app.drain().await;
     assert_eq!(effects_of(&app, &death, "confirm").await, once(&CONFIRMED));
+    app.done().await;
+}
+
+/// Statements that wait for a lock, by when they began.
+const WAITING: &str =
+    "select query_start::text from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+
+#[tokio::test]
+async fn no_more_is_asked_than_there_are_places_while_answers_wait_to_be_written() {
+    let app = TestApp::with(Setup {
+        workers: true,
+        change: Box::new(|settings| {
+            let mut all = settings.workers.destinations.iter_mut();
+            let country = all.find(|d| d.definition.name == "country-config").unwrap();
+            country.definition.concurrency = 3;
+        }),
+    })
+    .await;
+    app.country_answers(ResponseTemplate::new(202)).await;
+    app.execute("update destination set paused_at = now(), paused_by = 'test', paused_why = 'test' where name = 'country-config'")
+        .await;
+    for n in 0..12 {
+        app.register_birth(&format!("draft-{n:04}")).await;
+    }
+    let mut held = app.db.begin().await.unwrap();
+    sqlx::query("select id from record order by id for update").execute(&mut *held).await.unwrap();
+    app.execute(
+        "update destination set paused_at = null, paused_by = null, paused_why = null where name = 'country-config'",
+    )
+    .await;
+    // Settlements wait for the records, give up after a moment, and begin anew.
+    let (mut waits, deadline) = (HashSet::new(), Instant::now() + PATIENCE);
+    while waits.len() < 4 {
+        waits.extend(sqlx::query_scalar::<_, String>(WAITING).fetch_all(&app.db).await.unwrap());
+        assert!(Instant::now() < deadline, "{waits:?}");
+    }
+    let asked = |received: &HashMap<(String, String), usize>| {
+        received
+            .iter()
+            .filter(|((path, _), _)| path.ends_with("/event-registration"))
+            .map(|(_, times)| *times)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(asked(&app.received().await), [1, 1, 1]);
+    held.rollback().await.unwrap();
+    app.wait_for("select count(*) from record_action where callback_due_at is not null", 12).await;
+    assert_eq!(asked(&app.received().await), [1; 12]);
     app.done().await;
 }

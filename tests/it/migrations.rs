@@ -167,7 +167,7 @@ async fn instances_that_make_partitions_at_once_do_not_disturb_each_other() {
                       where inhparent in ('outbox_history'::regclass, 'outbox_attempt'::regclass)
                         and inhrelid::regclass::text not like '%default'";
     let drop: String = sqlx::query_scalar(partitions).fetch_one(&app.db).await.unwrap();
-    sqlx::raw_sql(sqlx::AssertSqlSafe(drop)).execute(&app.db).await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(drop)).execute(&app.db).await.unwrap();
     let mut instances = tokio::task::JoinSet::new();
     for _ in 0..4 {
         let mut conn = connect(&app.url).await;

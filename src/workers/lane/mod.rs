@@ -55,6 +55,8 @@ pub struct Lane {
     /// What has ended and is not being settled yet.
     ended: Vec<Ended>,
     settling: JoinSet<Vec<i64>>,
+    /// Held once more for each answer that is being written.
+    writing: Arc<()>,
     last_claim: Instant,
     last_settlement: Instant,
     /// Exchanges that failed in a row.
@@ -93,6 +95,7 @@ impl Lane {
             leases: HashMap::new(),
             ended: Vec::new(),
             settling: JoinSet::new(),
+            writing: Arc::default(),
             last_claim: before,
             last_settlement: before,
             failures: 0,
@@ -164,7 +167,7 @@ impl Lane {
     fn next_claim(&self) -> Option<Instant> {
         let claims = if self.behind { CLAIMING } else { 1 };
         let is_free = self.claiming.len() < claims && self.settling.len() < SETTLING;
-        let wants = self.look && is_free && self.supply.room(&self.config.borrow().definition, self.open.len()) > 0;
+        let wants = self.look && is_free && self.supply.room(&self.config.borrow().definition, self.taken()) > 0;
         let turn = if self.behind { self.last_claim } else { self.last_claim + TURN };
         wants.then(|| turn.max(self.wait_until))
     }
@@ -172,7 +175,7 @@ impl Lane {
     /// Begins a claim, if there is room for what it takes.
     fn begin_claim(&mut self) {
         let old = self.leases.values().filter(|open| open.old).count();
-        let Some(order) = self.supply.order(&self.destination(), self.open.len(), old) else {
+        let Some(order) = self.supply.order(&self.destination(), self.taken(), old) else {
             return;
         };
         self.look = self.behind;
@@ -213,11 +216,18 @@ impl Lane {
         self.next_look = self.wait_until;
     }
 
+    /// Places that are taken: by open exchanges, and by answers that say something of their records until that is written,
+    /// each in a transaction of its own. Without a bound their leases could end while they wait for it.
+    fn taken(&self) -> usize {
+        let unwritten = self.ended.iter().filter(|e| e.said.is_some()).count();
+        self.open.len() + unwritten + Arc::strong_count(&self.writing).saturating_sub(1)
+    }
+
     /// Begins exchanges as long as there are messages and places.
     fn start_ready(&mut self) {
         let concurrency = usize::from(self.config.borrow().definition.concurrency);
-        let now = Instant::now();
-        while self.open.len() < concurrency && self.ended.len() < SETTLED_TOGETHER * SETTLING {
+        let (now, mut places) = (Instant::now(), concurrency.saturating_sub(self.taken()));
+        while places > 0 && self.ended.len() < SETTLED_TOGETHER * SETTLING {
             let Some(ready) = self.supply.ready.pop_front() else {
                 break;
             };
@@ -225,6 +235,7 @@ impl Lane {
                 self.give_back(&ready);
                 continue;
             }
+            places -= 1;
             let Ready { destination, message, source, .. } = ready;
             let open = Open {
                 released: Settlement::without_exchange(&message, Outcome::Released(Duration::ZERO)),
@@ -320,7 +331,13 @@ impl Lane {
         let ended: Vec<Ended> = self.ended.drain(..many).collect();
         let (context, destination, clean) = (Arc::clone(&self.context), self.destination(), self.clean);
         self.last_settlement = Instant::now();
-        self.settling.spawn(async move { settle(&context, &destination, ended, clean).await });
+        let writing: Vec<Arc<()>> =
+            ended.iter().filter(|e| e.said.is_some()).map(|_| Arc::clone(&self.writing)).collect();
+        self.settling.spawn(async move {
+            let settled = settle(&context, &destination, ended, clean).await;
+            drop(writing);
+            settled
+        });
     }
 
     /// What is settled may have made its successors ready.
