@@ -130,10 +130,28 @@ pub(super) async fn fill(url: &str, sql: &str, names: &[(&str, String)]) -> Resu
     let sql = names.iter().fold(sql.to_owned(), |sql, (name, value)| sql.replace(&format!("{{{name}}}"), value));
     let mut conn = quiet(url).await?;
     for sql in [sql.as_str(), "vacuum analyze", "checkpoint"] {
-        conn.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await?;
+        insist(&mut conn, sql).await?;
     }
     conn.close().await?;
     Ok(())
+}
+
+/// Runs statements, again where they met those of the service half-way: tables are emptied under it, and it takes them in an
+/// order of its own.
+async fn insist(conn: &mut PgConnection, sql: &str) -> sqlx::Result<()> {
+    let mut tries = 3;
+    loop {
+        tries -= 1;
+        match conn.execute(sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))).await {
+            Ok(_) => return Ok(()),
+            Err(error) if tries > 0 && is_deadlock(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_deadlock(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|e| e.code()).as_deref() == Some("40P01")
 }
 
 fn free_address() -> std::io::Result<SocketAddr> {
