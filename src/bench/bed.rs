@@ -151,7 +151,7 @@ async fn insist(conn: &mut PgConnection, sql: &str) -> sqlx::Result<()> {
 }
 
 fn is_deadlock(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|e| e.code()).as_deref() == Some("40P01")
+    error.as_database_error().is_some_and(|e| e.code().as_deref() == Some("40P01"))
 }
 
 fn free_address() -> std::io::Result<SocketAddr> {
