@@ -19,7 +19,8 @@ pub(super) struct Section {
 const HEAD: &str = "\
 # Performance
 
-Written by `make bench`: all figures are those of one run, and nothing here is written by hand. What each scenario
+Written by `make bench` from the figures of one machine, a scenario at a time: one that failed is run again by itself,
+and its figures replaced. Nothing here is written by hand. What each scenario
 does is told in [operating.md](operating.md#measuring).
 ";
 
