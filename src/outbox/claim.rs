@@ -66,8 +66,7 @@ pub struct Batch {
     pub clean: bool,
     /// Whether there may be more, that a limit left behind.
     pub full: bool,
-    /// When the destination may be asked again, if it may not be sent to now: it is paused, its circuit is open or its rate is
-    /// spent.
+    /// When the destination may be asked again, if it may not be sent to now: its circuit is open or its rate is spent.
     pub wait: Option<Duration>,
     /// Where the next claim should begin.
     pub next: Floor,
@@ -158,7 +157,7 @@ pub async fn claim(conn: &mut PgConnection, ask: &Ask<'_>) -> sqlx::Result<Batch
             where d.name = g.name and (g.tokens is not null or g.circuit <> 'closed') and exists (select from picked)
         )
         select g.circuit = 'closed' and g.circuit_failures = 0 as "clean!", g.circuit <> 'closed' as "probe!", now() as "now!", g.room as "room!",
-               case when g.paused_at is not null then 0.1 -- whoever resumes it wakes the lanes
+               case when g.paused_at is not null then null
                     when g.circuit <> 'closed' then extract(epoch from g.circuit_probe_at - clock_timestamp())
                     when g.tokens < 1 then (1 - g.tokens) / g.rate_limit end::float8 as wait,
                t.id as "id?", t.position as "position?", t.available_at as "available_at?", t.lease as "lease?", t.kind as "kind?",
