@@ -38,7 +38,7 @@ pub(super) async fn run(
     let (mut ours, mut limit) = (Series::new("signed, 64 at a time"), Series::new("limit: minimal loop in Rust"));
     for round in 0..=options.rounds {
         queue.clear().await?;
-        let destination = Destination { secrets: vec![WebhookSecret::parse(SECRET)?], ..posted("bench", &sink)? };
+        let destination = Destination { secrets: Arc::new([WebhookSecret::parse(SECRET)?]), ..posted("bench", &sink)? };
         ours.note(round, drained(bed, &queue, &[destination], size, &sink).await?);
         limit.note(round, posted_by_the_minimal_loop(bed, &plain, size, &sink).await?);
     }

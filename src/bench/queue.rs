@@ -48,7 +48,7 @@ pub(super) fn receiver(name: &str, url: String, client: Client, concurrency: u16
         audience: "bench".to_owned(),
         client,
         headers: HeaderMap::new(),
-        secrets: Vec::new(),
+        secrets: Arc::default(),
         ed25519: false,
         wanted: None,
     }

@@ -42,7 +42,7 @@ pub(super) fn checked(
         say(&format!("notification_settings_url: {text}"));
     }
     let headers = headers(entry, &mut say);
-    let secrets = secrets(entry, &mut say);
+    let secrets = secrets(entry, &mut say).into();
     let client = client(entry, allow, &mut say);
     if wrong.len() > before {
         return None;

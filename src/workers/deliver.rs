@@ -154,7 +154,7 @@ fn prepare(
     let format = destination.definition.format;
     let payload = payload::render(format, message, &source, document)?;
     let signing =
-        Signing::new(destination.secrets.clone(), destination.ed25519.then(|| Arc::clone(&context.webhook_key)));
+        Signing::new(Arc::clone(&destination.secrets), destination.ed25519.then(|| Arc::clone(&context.webhook_key)));
     let signature =
         signing.map(|s| s.headers(&message.transaction_id, SystemTime::now(), &payload.body)).transpose()?;
     let mut own_headers = payload.headers;

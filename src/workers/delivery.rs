@@ -128,8 +128,8 @@ pub async fn exchange(client: &Client, request: Request, timeout: Duration) -> E
 }
 
 /// Makes the request; `None` where none is sent.
-fn begin(client: &Client, request: Request) -> Result<Option<RequestBuilder>, &'static str> {
-    let headers = headers(&request).ok_or("unsendable-header")?;
+fn begin(client: &Client, mut request: Request) -> Result<Option<RequestBuilder>, &'static str> {
+    let headers = headers(&mut request).ok_or("unsendable-header")?;
     let begun = client.request(reqwest::Method::POST, &request.url).map_err(|not_begun| match not_begun {
         NotBegun::Refused(_) => REFUSED_ADDRESS,
         NotBegun::Url => "unsendable-request",
@@ -151,14 +151,15 @@ async fn send(ready: RequestBuilder, max: usize) -> Result<(Answer, Vec<u8>), &'
     Ok((answer, body))
 }
 
-fn headers(request: &Request) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::new();
+/// All headers; takes those that are the request's own.
+fn headers(request: &mut Request) -> Option<HeaderMap> {
+    // Of one name there are none among the configured, which is what `may_configure` sees to.
+    let mut headers = std::mem::take(&mut request.own_headers);
     for (name, value) in &request.headers {
         if may_configure(name, request.token.is_some()) {
             headers.append(name, value.clone());
         }
     }
-    headers.extend(request.own_headers.clone());
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(request.content_type));
     headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&request.transaction_id).ok()?);
     headers.insert(WEBHOOK_ATTEMPT, HeaderValue::from(request.attempt));

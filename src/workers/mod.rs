@@ -63,7 +63,7 @@ pub struct Destination {
     /// Headers of its own.
     pub headers: HeaderMap,
     /// What its deliveries are signed with, the newest first.
-    pub secrets: Vec<WebhookSecret>,
+    pub secrets: Arc<[WebhookSecret]>,
     /// Whether they are signed with the key of this service too.
     pub ed25519: bool,
     /// Which of its notifications the country wants; all of them if nobody is to be asked.

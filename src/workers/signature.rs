@@ -43,14 +43,15 @@ pub enum Unsignable {
 /// How deliveries to one destination are signed. `Debug` shows no secret.
 #[derive(Clone, Debug)]
 pub struct Signing {
-    secrets: Vec<WebhookSecret>,
+    secrets: Arc<[WebhookSecret]>,
     key: Option<Arc<WebhookKey>>,
 }
 
 impl Signing {
     /// Signs with each of the secrets, the newest first, and with the key of this service where it is given; `None`
     /// when there is nothing to sign with.
-    pub fn new(secrets: Vec<WebhookSecret>, key: Option<Arc<WebhookKey>>) -> Option<Self> {
+    pub fn new(secrets: impl Into<Arc<[WebhookSecret]>>, key: Option<Arc<WebhookKey>>) -> Option<Self> {
+        let secrets = secrets.into();
         (!secrets.is_empty() || key.is_some()).then_some(Self { secrets, key })
     }
 

@@ -52,7 +52,7 @@ async fn official_verifiers_accept_what_is_signed_and_refuse_a_changed_byte_also
     let [new, old, foreign] = [secret(&[1; 64]), secret(&[2; 24]), secret(&[3; 32])];
     let key = Arc::new(WebhookKey::load_or_generate(&webhook_key_file()).unwrap());
     let signing = |secrets: &[&str], key: Option<&Arc<WebhookKey>>| {
-        let secrets = secrets.iter().map(|text| WebhookSecret::parse(text).unwrap()).collect();
+        let secrets: Vec<_> = secrets.iter().map(|text| WebhookSecret::parse(text).unwrap()).collect();
         Signing::new(secrets, key.cloned()).unwrap()
     };
     let now = SystemTime::now();

@@ -185,7 +185,7 @@ async fn a_destination_gets_the_signatures_and_headers_that_it_is_configured_wit
             let search = settings.workers.destinations.iter_mut().find(|d| d.definition.name == "search").unwrap();
             search.secrets = ["whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4"]
                 .map(|secret| WebhookSecret::parse(secret).unwrap())
-                .to_vec();
+                .into();
             search.ed25519 = true;
             search.headers.insert("x-tenant", "north".parse().unwrap());
         }),

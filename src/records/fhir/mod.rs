@@ -22,6 +22,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 pub use self::person::Person;
@@ -131,6 +132,7 @@ struct Attached<'t> {
 /// A declaration that was read, with the places that can be written to.
 pub struct Declaration<'t> {
     text: &'t str,
+    json: &'t RawValue,
     bundle: Option<Bundle<'t>>,
     attached: Attached<'t>,
 }
@@ -138,15 +140,20 @@ pub struct Declaration<'t> {
 impl<'t> Declaration<'t> {
     /// Reads a declaration, and refuses at once what could not be stamped later.
     pub fn parse(text: &'t str) -> Result<Self, DeclarationError> {
-        let root = Piece::of(text).and_then(Piece::object);
-        let root = root.ok_or(DeclarationError::NotAnObject)?;
+        let json: &RawValue = serde_json::from_str(text).map_err(|_not_json| DeclarationError::NotAnObject)?;
+        let root = Piece::whole(text, json).object().ok_or(DeclarationError::NotAnObject)?;
         let (bundle, attached) = if says(&root, "resourceType", "Bundle") {
             let (bundle, attached) = Bundle::read(&root)?;
             (Some(bundle), attached)
         } else {
             (None, Attached::default())
         };
-        Ok(Self { text, bundle, attached })
+        Ok(Self { text, json, bundle, attached })
+    }
+
+    /// The text as JSON that needs no second look.
+    pub fn json(&self) -> &'t RawValue {
+        self.json
     }
 
     /// Which of the two shapes it has.

@@ -47,8 +47,12 @@ pub(super) struct Array<'t> {
 impl<'t> Piece<'t> {
     /// The value a text consists of; `None` where it is not one JSON value.
     pub(super) fn of(text: &'t str) -> Option<Self> {
-        let raw = serde_json::from_str(text).ok()?;
-        Some(Self { text, at: 0 }.inner(raw))
+        serde_json::from_str(text).ok().map(|raw| Self::whole(text, raw))
+    }
+
+    /// The value a text consists of, as the parser has lent it out.
+    pub(super) fn whole(text: &'t str, raw: &'t RawValue) -> Self {
+        Self { text, at: 0 }.inner(raw)
     }
 
     /// A value that the parser lent out of this one: the distance of the two is its place.

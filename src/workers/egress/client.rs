@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -81,6 +81,8 @@ pub struct Client {
     pub(super) proxied: bool,
     /// Requests that were made and not sent, where none is.
     nowhere: Option<Arc<AtomicUsize>>,
+    /// The URL that was asked for last, as text and as it was read: most often it is the next one too.
+    last: Arc<Mutex<Option<(String, Url)>>>,
 }
 
 impl fmt::Debug for Client {
@@ -93,11 +95,22 @@ impl Client {
     /// Begins a request. The only way to one, so that no address in a URL goes unvetted: the HTTP library asks its
     /// resolver about names only. Vetted is what the URL means: `0x7f000001` is `127.0.0.1`.
     pub fn request(&self, method: Method, url: &str) -> Result<RequestBuilder, NotBegun> {
-        let url = http_url(url).ok_or(NotBegun::Url)?;
+        let url = self.read(url).ok_or(NotBegun::Url)?;
         if let Some(address) = literal(&url) {
             self.resolver.vet(address)?;
         }
         Ok(self.http.request(method, url))
+    }
+
+    /// A URL, which takes longer to read than all else that a request is made of.
+    fn read(&self, text: &str) -> Option<Url> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, url)) = last.as_ref().filter(|(known, _)| known == text) {
+            return Some(url.clone());
+        }
+        let url = http_url(text)?;
+        *last = Some((text.to_owned(), url.clone()));
+        Some(url)
     }
 
     /// A client that sends nothing: whatever is to be sent counts as answered with 200 as soon as it is made. For measuring
@@ -150,7 +163,7 @@ pub fn build_with(settings: &ClientSettings, lookup: Lookup) -> Result<Client, C
         Some(pem) => configured()?.tls_certs_only(authorities(pem)?).build(),
         None => with_system_authorities(configured)?,
     };
-    Ok(Client { http: http.map_err(ClientError::Build)?, resolver, proxied, nowhere: None })
+    Ok(Client { http: http.map_err(ClientError::Build)?, resolver, proxied, nowhere: None, last: Arc::default() })
 }
 
 /// A client without the vetting, for peers that we did not choose by configuration: the sandbox and its gateway.

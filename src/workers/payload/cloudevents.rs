@@ -70,14 +70,14 @@ pub(super) fn render(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
         time: subject.source.created_at,
         datacontenttype: "application/json",
         kind: &subject.message.kind,
-        data: data(subject, subject.declaration()?),
+        data: data(subject),
     };
-    let body = serde_json::to_vec(&event)?;
+    let body = subject.json(&event)?;
     Ok(Payload { content_type: "application/cloudevents+json", ..Payload::json(String::new(), body) })
 }
 
 /// The data of a message.
-pub(super) fn data<'a>(subject: &Subject<'a>, declaration: Option<&'a RawValue>) -> Data<'a> {
+pub(super) fn data<'a>(subject: &Subject<'a>) -> Data<'a> {
     let source = subject.source;
     Data {
         event: &source.event,
@@ -96,7 +96,7 @@ pub(super) fn data<'a>(subject: &Subject<'a>, declaration: Option<&'a RawValue>)
             created_by: &source.created_by,
             created_at: source.created_at,
         },
-        declaration,
+        declaration: subject.declaration(),
     }
 }
 

@@ -20,8 +20,6 @@
 mod cloudevents;
 pub(super) mod opencrvs;
 
-use std::borrow::Cow;
-
 use reqwest::header::HeaderMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -80,9 +78,27 @@ pub fn carries_declaration(format: Format, effects: &[Effect]) -> bool {
 struct Subject<'a> {
     message: &'a Claimed,
     source: &'a Source,
-    /// Stamped.
-    declaration: Option<(Form, Cow<'a, str>)>,
+    declaration: Option<&'a Stamped<'a>>,
 }
+
+/// A declaration with the facts of its record in it.
+enum Stamped<'a> {
+    /// A flat one, into which nothing is stamped.
+    Flat(&'a RawValue),
+    Bundle(Box<RawValue>),
+}
+
+impl Stamped<'_> {
+    fn json(&self) -> &RawValue {
+        match self {
+            Self::Flat(json) => json,
+            Self::Bundle(json) => json,
+        }
+    }
+}
+
+/// Bytes that a payload has besides the declaration, about.
+const AROUND: usize = 1024;
 
 /// The bundle, or what stands for it: passed through, not built anew.
 #[derive(Serialize)]
@@ -92,17 +108,24 @@ enum Record<'a> {
     Data(cloudevents::Data<'a>),
 }
 
-impl Subject<'_> {
-    fn declaration(&self) -> Result<Option<&RawValue>, PayloadError> {
-        Ok(self.declaration.as_ref().map(|(_, text)| serde_json::from_str(text)).transpose()?)
+impl<'a> Subject<'a> {
+    fn declaration(&self) -> Option<&'a RawValue> {
+        self.declaration.map(Stamped::json)
     }
 
-    fn record(&self) -> Result<Record<'_>, PayloadError> {
-        let declaration = self.declaration()?;
-        match (&self.declaration, declaration) {
-            (Some((Form::Bundle, _)), Some(bundle)) => Ok(Record::Bundle(bundle)),
-            (_, declaration) => Ok(Record::Data(cloudevents::data(self, declaration))),
+    fn record(&self) -> Record<'a> {
+        match self.declaration {
+            Some(Stamped::Bundle(bundle)) => Record::Bundle(bundle),
+            Some(Stamped::Flat(_)) | None => Record::Data(cloudevents::data(self)),
         }
+    }
+
+    /// A body, in one piece of memory as a rule.
+    fn json(&self, value: &impl Serialize) -> Result<Vec<u8>, PayloadError> {
+        let declared = self.declaration().map_or(0, |json| json.get().len());
+        let mut body = Vec::with_capacity(declared + AROUND);
+        serde_json::to_writer(&mut body, value)?;
+        Ok(body)
     }
 }
 
@@ -115,7 +138,7 @@ pub fn render(
     document: Option<String>,
 ) -> Result<Payload, PayloadError> {
     let declaration = source.declaration.as_deref().map(|text| stamp(text, source)).transpose()?;
-    let subject = Subject { message, source, declaration };
+    let subject = Subject { message, source, declaration: declaration.as_ref() };
     match format {
         Format::Cloudevents => cloudevents::render(&subject),
         Format::OpencrvsSearch => opencrvs::search(&subject),
@@ -127,7 +150,7 @@ pub fn render(
     }
 }
 
-fn stamp<'a>(text: &'a str, source: &Source) -> Result<(Form, Cow<'a, str>), PayloadError> {
+fn stamp<'a>(text: &'a str, source: &Source) -> Result<Stamped<'a>, PayloadError> {
     let declaration = Declaration::parse(text)?;
     let stamp = Stamp {
         record_id: source.record_id,
@@ -138,9 +161,8 @@ fn stamp<'a>(text: &'a str, source: &Source) -> Result<(Form, Cow<'a, str>), Pay
         identifiers: &[],
     };
     Ok(match declaration.form() {
-        Form::Bundle => (Form::Bundle, declaration.stamped(&stamp, &[])?.into()),
-        // Nothing is stamped into it.
-        Form::Flat => (Form::Flat, text.into()),
+        Form::Bundle => Stamped::Bundle(RawValue::from_string(declaration.stamped(&stamp, &[])?)?),
+        Form::Flat => Stamped::Flat(declaration.json()),
     })
 }
 

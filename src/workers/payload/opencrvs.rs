@@ -38,7 +38,7 @@ struct AuditData<'a> {
 }
 
 fn with_record(subject: &Subject<'_>, path: String, transaction_id: &str) -> Result<Payload, PayloadError> {
-    Ok(Payload::json(path, serde_json::to_vec(&WithRecord { record: subject.record()?, transaction_id })?))
+    Ok(Payload::json(path, subject.json(&WithRecord { record: subject.record(), transaction_id })?))
 }
 
 /// The transaction of which a message is a consequence: its id is `{kind}__{transaction}`.
@@ -83,15 +83,15 @@ pub(super) fn audit(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
             tracking_id: &subject.source.tracking_id,
         },
     };
-    Ok(correlated(Payload::json("/audit/events".to_owned(), serde_json::to_vec(&body)?), subject))
+    Ok(correlated(Payload::json("/audit/events".to_owned(), subject.json(&body)?), subject))
 }
 
 pub(super) fn notification(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
-    Ok(Payload::json(format!("/{}", event_and_kind(subject)), serde_json::to_vec(&subject.record()?)?))
+    Ok(Payload::json(format!("/{}", event_and_kind(subject)), subject.json(&subject.record())?))
 }
 
 pub(super) fn event_registration(subject: &Subject<'_>) -> Result<Payload, PayloadError> {
-    Ok(Payload::json("/event-registration".to_owned(), serde_json::to_vec(&subject.record()?)?))
+    Ok(Payload::json("/event-registration".to_owned(), subject.json(&subject.record())?))
 }
 
 /// The body is the event's document, passed through.

@@ -109,7 +109,7 @@ fn a_cloud_events_type_is_what_the_action_did() {
 
 /// The bundle, stamped.
 fn bundle() -> Value {
-    serde_json::from_str(&stamp(BUNDLE, &source()).unwrap().1).unwrap()
+    serde_json::from_str(stamp(BUNDLE, &source()).unwrap().json().get()).unwrap()
 }
 
 #[test]
