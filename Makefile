@@ -66,7 +66,7 @@ bench: .ensure-postgres ## measure everything on this machine, which has to be o
 		echo "==== $$scenario" >&2; \
 		$(CARGO) run --quiet --release --locked -- bench $$scenario --json $(ARGS) >> target/bench.jsonl || failed="$$failed $$scenario"; \
 	done; \
-	$(CARGO) xtask performance --release target/bench.jsonl docs/performance.md || failed="$$failed docs/performance.md"; \
+	$(CARGO) xtask performance --release target/bench.jsonl target/bench-peers.jsonl docs/performance.md || failed="$$failed docs/performance.md"; \
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 micro: ## measure the pure parts: rendering, stamping, signing, … (ARGS=stamping for a part)
@@ -80,7 +80,7 @@ count-instructions: .ensure-valgrind ## count that anew: after a change that is 
 
 # An hour or two at full size. SCALE, ROUNDS, ITEMS, ONLY and BENCH_PEERS_DIR: bench-peers/README.md.
 bench-peers: .ensure-postgres ## compare with other queues, fetched into a scratch folder (SCALE=0.01 ROUNDS=1 for a look)
-	python3 -B bench-peers/bench.py --markdown target/bench-peers.md --raw target/bench-peers.json
+	python3 -B bench-peers/bench.py --markdown target/bench-peers.md --raw target/bench-peers.json --figures target/bench-peers.jsonl
 	@cat target/bench-peers.md
 
 clean-data: ## delete the demo's database (stop the demo first)

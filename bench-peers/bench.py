@@ -26,6 +26,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--markdown", type=Path, help="write the tables to this file instead of printing them")
     parser.add_argument("--raw", type=Path, help="write every round to this file, as JSON")
+    parser.add_argument("--figures", type=Path, help="write ours beside each of the others to this file, a figure a line")
     parser.add_argument("--from-raw", type=Path, help="only make the tables, from such a file")
     parser.add_argument("--program", type=Path, help="our program; built if not given")
     return parser.parse_args()
@@ -174,6 +175,9 @@ def main():
 
 def publish(results, args):
     text = report.markdown(results)
+    if args.figures:
+        args.figures.parent.mkdir(parents=True, exist_ok=True)
+        args.figures.write_text("".join(json.dumps(figure) + "\n" for figure in report.figures(results)))
     if args.markdown:
         args.markdown.parent.mkdir(parents=True, exist_ok=True)
         args.markdown.write_text(text)

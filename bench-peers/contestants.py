@@ -103,7 +103,7 @@ SCENARIOS = {
     "W1": ("submit", r"^a business row"),
     "W3": ("drain", r"^to nowhere$"),
     "W4": ("drain-http", r"^signed"),
-    "pickup": ("pickup", r"commit to arrival"),
+    "pickup": ("pickup", r"answer to arrival"),
     "backlog": ("backlog", r"finished"),
     "horizon": ("horizon", r"snapshot"),
 }

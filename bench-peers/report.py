@@ -82,7 +82,7 @@ def row(item, name, records, by_name, results):
     """Its place in the order, and its cells."""
     less = LESS[name]
     if item == "pickup" and name == OURS:
-        less = "more: to the request's arrival at the receiver, not to the start of the handler"
+        less = "otherwise: from the answer over HTTP to the request's arrival at the receiver"
     good = [record for record in records if "rate" in record]
     bad = [record.get("missing") or record.get("error") for record in records if "rate" not in record]
     why = " ".join(bad[0].replace("|", "/").split()) if bad else ""
@@ -104,6 +104,29 @@ def row(item, name, records, by_name, results):
         cells.append(ratio(other, middle(before, "rate")))
     cells += [digits(middle(good, "cpu_us_per_item"), 1), digits(middle(good, "wal_bytes_per_item"), 0)]
     return -other, [name, *cells, less]
+
+
+def figures(results):
+    """Ours beside each of the others, as `crvs-outbox bench --json` writes figures; of a quick look there are none."""
+    for item in TITLES if results["scale"] == 1 else ():
+        by_name = {}
+        for record in results["rounds"]:
+            if record["item"] == item and "rate" in record:
+                by_name.setdefault(record["name"], []).append(record)
+        own = by_name.pop(OURS, None)
+        for name, others in by_name.items() if own else ():
+            yield figure(item, name, own, others, results["machine"]["cores"])
+
+
+def figure(item, name, own, others, cores):
+    """A median of ours beside one of theirs: a rate, or how long a job waits."""
+    member, unit = ("p50_ms", "ms") if item == "pickup" else ("rate", "/s")
+    values, limit = [record[member] for record in own], middle(others, member)
+    return {
+        "scenario": "peers", "variant": f"{item}, by {name}", "unit": unit, "cores": cores,
+        "value": median(values), "low": min(values), "high": max(values), "limit": limit, "ratio": median(values) / limit,
+        "wal_bytes_per_item": middle(own, "wal_bytes_per_item"), "cpu_us_per_item": middle(own, "cpu_us_per_item"),
+    }
 
 
 def middle(records, member):

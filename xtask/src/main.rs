@@ -7,6 +7,7 @@
 //! cargo xtask instructions --check   the same, but only compare
 //! cargo xtask performance FROM TO    write a page of the figures that `crvs-outbox bench --json` printed
 //! cargo xtask performance --release FROM TO   the same; their program was built for release
+//! cargo xtask performance --release FROM PEERS TO   the same, with those that `make bench-peers` wrote, if it did
 //! ```
 //!
 //! It has no part in the service, and must build before `sqlx-data.json` exists.
@@ -48,9 +49,14 @@ fn run() -> Result<String, Failure> {
         ["sqlx-data", "--check"] => sqlx_data::check(),
         ["instructions"] => instructions::write(),
         ["instructions", "--check"] => instructions::check(),
-        ["performance", "--release", from, to] => performance::write(Path::new(from), Path::new(to), true),
-        ["performance", from, to] => performance::write(Path::new(from), Path::new(to), false),
-        _ => Err("usage: cargo xtask sqlx-data|instructions [--check] | performance [--release] FROM TO".into()),
+        ["performance", "--release", from, to] => performance::write(Path::new(from), None, Path::new(to), true),
+        ["performance", "--release", from, peers, to] => {
+            performance::write(Path::new(from), Some(Path::new(peers)), Path::new(to), true)
+        }
+        ["performance", from, to] => performance::write(Path::new(from), None, Path::new(to), false),
+        _ => {
+            Err("usage: cargo xtask sqlx-data|instructions [--check] | performance [--release] FROM [PEERS] TO".into())
+        }
     }
 }
 

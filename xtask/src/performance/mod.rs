@@ -20,12 +20,15 @@ use self::machine::Machine;
 use self::page::Section;
 use crate::Failure;
 
-/// Reads the figures in `from` and writes the page `to`. `release`: the program that was measured was built so.
-pub(crate) fn write(from: &Path, to: &Path, release: bool) -> Result<String, Failure> {
-    let text = fs::read_to_string(from).map_err(|error| format!("{}: {error}", from.display()))?;
-    let figures = Figure::read(&text).map_err(|error| format!("{}: {error}", from.display()))?;
+/// Reads the figures in `from`, and those beside other queues in `peers` if there are any, and writes the page `to`.
+/// `release`: the program that was measured was built so.
+pub(crate) fn write(from: &Path, peers: Option<&Path>, to: &Path, release: bool) -> Result<String, Failure> {
+    let mut figures = read(from)?;
     if figures.is_empty() {
         return Err(format!("{}: holds no figures", from.display()).into());
+    }
+    if let Some(peers) = peers.filter(|peers| peers.exists()) {
+        figures.extend(read(peers)?);
     }
     let outcomes: Vec<Outcome> = FLOORS.iter().map(|floor| floor.outcome(&figures)).collect();
     let folder = to.with_extension("");
@@ -45,6 +48,12 @@ pub(crate) fn write(from: &Path, to: &Path, release: bool) -> Result<String, Fai
         count(&[Verdict::NotMet]),
         count(&[Verdict::NotMeasured]),
     ))
+}
+
+fn read(from: &Path) -> Result<Vec<Figure>, Failure> {
+    let told = |error: &dyn std::fmt::Display| format!("{}: {error}", from.display());
+    let text = fs::read_to_string(from).map_err(|error| told(&error))?;
+    Figure::read(&text).map_err(|error| told(&error).into())
 }
 
 /// Plots by the name of their file.

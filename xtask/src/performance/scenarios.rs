@@ -1,7 +1,7 @@
 //! What each scenario measures, and beside what: a sentence for people, in the order of the page.
 
 /// A scenario's name, and what is said of it.
-pub(super) const SCENARIOS: [(&str, &str); 14] = [
+pub(super) const SCENARIOS: [(&str, &str); 15] = [
     (
         "submit",
         "Submissions of one record of 1 kB each over HTTP, with a token, by as many clients as the variant says. \
@@ -75,6 +75,14 @@ pub(super) const SCENARIOS: [(&str, &str); 14] = [
         "What the search for possible duplicates adds to a submission, one at a time, among many births of five \
          years. Beside: the same submissions without the search, in turns.",
     ),
+    (
+        "peers",
+        "The same work by other queues, from a run of `make bench-peers`, whose \
+         [README](../bench-peers/README.md) tells what each of them does, and what it does less: none of them signs, \
+         and most keep no history. The value is ours, the limit is theirs; a rate is better the higher its ratio is, \
+         a wait (`pickup`, the median) the lower. W1: a row of business and a job in one transaction, by 8 clients. \
+         W3: 100,000 jobs that do nothing are drained. W4: 30,000 jobs are posted, 64 at a time.",
+    ),
 ];
 
 #[cfg(test)]
@@ -87,6 +95,8 @@ mod tests {
         let makefile = std::fs::read_to_string(root().unwrap().join("Makefile")).unwrap();
         let named = makefile.lines().find_map(|line| line.strip_prefix("SCENARIOS := ")).unwrap();
         let mut named: Vec<&str> = named.split_whitespace().collect();
+        // Which is a run of its own.
+        named.push("peers");
         let mut described = SCENARIOS.map(|(name, _)| name);
         named.sort_unstable();
         described.sort_unstable();

@@ -19,7 +19,7 @@ impl Folder {
     fn write(&self, lines: &str) -> Result<String, String> {
         let (from, to) = (self.0.join("bench.jsonl"), self.page());
         fs::write(&from, lines).unwrap();
-        write(&from, &to, true).map_err(|failure| failure.to_string())
+        write(&from, None, &to, true).map_err(|failure| failure.to_string())
     }
 
     fn page(&self) -> PathBuf {
@@ -59,13 +59,14 @@ const LINES: &str = r#"
 fn the_page_says_what_was_reached_what_was_not_and_what_is_missing() {
     let folder = Folder::new("page");
     let told = folder.write(LINES).unwrap();
-    assert!(told.ends_with("7 figures, 2 plots; of 23 floors 4 are met, 2 are not, 17 are not measured"), "{told}");
+    assert!(told.ends_with("7 figures, 2 plots; of 24 floors 5 are met, 2 are not, 17 are not measured"), "{told}");
     let page = folder.read("performance.md");
     for line in [
         "| `drain`, by claim and delete in plain SQL | ≥ 0.9 × | 2.000 × (1.800 to 2.200) | met |",
         "| `drain`, by narrow rows in plain SQL (a moonshot) | ≥ 1 × | 0.500 × (0.450 to 0.550) | **not met** |",
-        "| `pickup` at 50 a second: p50 | ≤ 1 ms | 1.00 ms | met |",
-        "| `pickup` at 50 a second: p99 | ≤ 3 ms | 4.00 ms | **not met** |",
+        "| `pickup` at 50 a second, from the client's answer: p50 | ≤ 1 ms | 0.50 ms | met |",
+        "| The same, from before the commit is flushed: p50 | ≤ 1 ms | 1.00 ms | met |",
+        "| The same: p99 | ≤ 3 ms | 4.00 ms | **not met** |",
         "| `submit`, 64 clients, by plain SQL statement by statement | ≥ 2 × | – | not measured |",
         "| Build | release |",
         "| Cores | 2 |",
