@@ -181,5 +181,7 @@ async fn write_until_empty<W: Writer>(queue: Coalescer<W::Item, W::Done>, writer
             // A client that is gone may send it again and be told then.
             drop(tell.send(written));
         }
+        // Who was told and comes back at once joins the next list, instead of meeting one with a single piece in it.
+        tokio::task::yield_now().await;
     }
 }
