@@ -26,7 +26,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--markdown", type=Path, help="write the tables to this file instead of printing them")
     parser.add_argument("--raw", type=Path, help="write every round to this file, as JSON")
-    parser.add_argument("--figures", type=Path, help="write ours beside each of the others to this file, a figure a line")
+    parser.add_argument("--figures", type=Path, help="put the figures of full runs into this file, one a line")
     parser.add_argument("--from-raw", type=Path, help="only make the tables, from such a file")
     parser.add_argument("--program", type=Path, help="our program; built if not given")
     return parser.parse_args()
@@ -175,16 +175,26 @@ def main():
 
 def publish(results, args):
     text = report.markdown(results)
-    if args.figures:
-        args.figures.parent.mkdir(parents=True, exist_ok=True)
-        args.figures.write_text("".join(json.dumps(figure) + "\n" for figure in report.figures(results)))
     if args.markdown:
         args.markdown.parent.mkdir(parents=True, exist_ok=True)
         args.markdown.write_text(text)
         print(f"Written: {args.markdown}", file=sys.stderr)
     else:
         print(text)
+    if args.figures:
+        keep(report.figures(results, items.FULL), args.figures)
     return 0
+
+
+def keep(by_item, file):
+    """Writes figures to a file, in which those of other items stay."""
+    old = file.read_text().splitlines() if file.exists() else []
+    old = [line for line in old if json.loads(line)["variant"].split(":")[0] not in by_item]
+    new = [json.dumps(figure) for figures in by_item.values() for figure in figures]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{line}\n" for line in old + new))
+    which = ", ".join(by_item) or "none: that takes full size, 3 rounds, and all queues in each"
+    print(f"Figures in {file} that are new: {which}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ TITLES = {
     "W1": "W1: a row of business (1 kB) and a job in one transaction, 8 clients",
     "W3": "W3: draining {drain} jobs that do nothing, one worker process",
     "W4": "W4: draining {post} jobs, each one HTTP POST of 1 kB, 64 in flight",
-    "pickup": "Pickup: {pickup_rate} jobs a second on an idle system, from the commit to the start of the handler",
+    "pickup": "Pickup: {pickup_rate} jobs a second on an idle system, from the answer to the commit to the start of the handler",
     "backlog": "Backlog: {backlog} jobs drained of {pending} pending, beside {finished} finished where they are kept",
     "horizon": "Horizon: the same while another session holds a REPEATABLE READ snapshot",
 }

@@ -106,26 +106,32 @@ def row(item, name, records, by_name, results):
     return -other, [name, *cells, less]
 
 
-def figures(results):
-    """Ours beside each of the others, as `crvs-outbox bench --json` writes figures; of a quick look there are none."""
-    for item in TITLES if results["scale"] == 1 else ():
-        by_name = {}
-        for record in results["rounds"]:
-            if record["item"] == item and "rate" in record:
-                by_name.setdefault(record["name"], []).append(record)
-        own = by_name.pop(OURS, None)
-        for name, others in by_name.items() if own else ():
-            yield figure(item, name, own, others, results["machine"]["cores"])
+def figures(results, full):
+    """Each queue's figures as `crvs-outbox bench --json` writes them, and by item. Only of items of full size in which all
+    took part in every round: what is best of some is not the best."""
+    if results["sizes"] != full or results["repeats"] < 3:
+        return {}
+    by_item = {}
+    for item in TITLES:
+        rounds = [record for record in results["rounds"] if record["item"] == item]
+        member = "p50_ms" if item == "pickup" else "rate"
+        by_name = {name: [r for r in rounds if r["name"] == name] for name in (OURS, *(peer.name for peer in PEERS))}
+        took_part = [len(r) == results["repeats"] and all(r.get(member) for r in r) for r in by_name.values()]
+        if all(took_part):
+            by_item[item] = [figure(item, name, by_name, member, results) for name in by_name]
+    return by_item
 
 
-def figure(item, name, own, others, cores):
-    """A median of ours beside one of theirs: a rate, or how long a job waits."""
-    member, unit = ("p50_ms", "ms") if item == "pickup" else ("rate", "/s")
-    values, limit = [record[member] for record in own], middle(others, member)
+def figure(item, name, by_name, member, results):
+    records = by_name[name]
+    values, own = [record[member] for record in records], middle(by_name[OURS], member)
+    beside = {} if name == OURS else {"limit": own, "ratio": median(values) / own}
     return {
-        "scenario": "peers", "variant": f"{item}, by {name}", "unit": unit, "cores": cores,
-        "value": median(values), "low": min(values), "high": max(values), "limit": limit, "ratio": median(values) / limit,
-        "wal_bytes_per_item": middle(own, "wal_bytes_per_item"), "cpu_us_per_item": middle(own, "cpu_us_per_item"),
+        "scenario": "peers", "variant": f"{item}: {name}", "value": median(values),
+        "unit": "ms, the median wait" if item == "pickup" else "/s", "low": min(values), "high": max(values), **beside,
+        "wal_bytes_per_item": middle(records, "wal_bytes_per_item"),
+        "cpu_us_per_item": middle(records, "cpu_us_per_item"), "cores": results["machine"]["cores"],
+        "note": f"{results['versions'].get(name, '')}; {LESS[name]}".strip("; –"),
     }
 
 

@@ -181,7 +181,55 @@ async fn write_until_empty<W: Writer>(queue: Coalescer<W::Item, W::Done>, writer
             // A client that is gone may send it again and be told then.
             drop(tell.send(written));
         }
-        // Who was told and comes back at once joins the next list, instead of meeting one with a single piece in it.
+        // Who was told and comes back at once joins the next list, which would else hold the few that came meanwhile, or
+        // none, and then this writer would end and its connection be given back.
         tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+
+    use super::*;
+
+    /// Writes nothing, in a moment, and counts the connections that it takes.
+    #[derive(Clone, Default)]
+    struct Nothing(Arc<AtomicUsize>);
+
+    /// A connection, once there is one.
+    type Held = Option<()>;
+
+    impl Writer for Nothing {
+        type Item = ();
+        type Done = ();
+        type Held = Held;
+
+        fn size(_item: &()) -> usize {
+            1
+        }
+
+        fn spoilt() {}
+
+        async fn write(&self, held: &mut Held, list: &[()]) -> Result<Vec<()>, Spoilt> {
+            self.0.fetch_add(usize::from(held.replace(()).is_none()), Ordering::Relaxed);
+            tokio::task::yield_now().await;
+            Ok(vec![(); list.len()])
+        }
+    }
+
+    #[tokio::test]
+    async fn a_writer_whose_clients_come_back_at_once_keeps_its_connection() {
+        let (coalescer, writer) = (Coalescer::default(), Nothing::default());
+        let client = || async {
+            for _ in 0..100 {
+                assert!(matches!(coalescer.write(&writer, ()).await, Written::Done(())));
+            }
+        };
+        join_all((0..8).map(|_| client())).await;
+        let connections = writer.0.load(Ordering::Relaxed);
+        assert!(connections <= WRITERS, "{connections} were taken");
     }
 }

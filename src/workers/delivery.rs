@@ -153,13 +153,13 @@ async fn send(ready: RequestBuilder, max: usize) -> Result<(Answer, Vec<u8>), &'
 
 /// All headers; takes those that are the request's own.
 fn headers(request: &mut Request) -> Option<HeaderMap> {
-    // Of one name there are none among the configured, which is what `may_configure` sees to.
-    let mut headers = std::mem::take(&mut request.own_headers);
+    let mut headers = HeaderMap::new();
     for (name, value) in &request.headers {
         if may_configure(name, request.token.is_some()) {
             headers.append(name, value.clone());
         }
     }
+    headers.extend(std::mem::take(&mut request.own_headers));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(request.content_type));
     headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&request.transaction_id).ok()?);
     headers.insert(WEBHOOK_ATTEMPT, HeaderValue::from(request.attempt));

@@ -7,7 +7,7 @@
 //! cargo xtask instructions --check   the same, but only compare
 //! cargo xtask performance FROM TO    write a page of the figures that `crvs-outbox bench --json` printed
 //! cargo xtask performance --release FROM TO   the same; their program was built for release
-//! cargo xtask performance --release FROM PEERS TO   the same, with those that `make bench-peers` wrote, if it did
+//! cargo xtask performance --release --peers PEERS FROM TO   the same, with those that `make bench-peers` wrote, if it did
 //! ```
 //!
 //! It has no part in the service, and must build before `sqlx-data.json` exists.
@@ -50,12 +50,13 @@ fn run() -> Result<String, Failure> {
         ["instructions"] => instructions::write(),
         ["instructions", "--check"] => instructions::check(),
         ["performance", "--release", from, to] => performance::write(Path::new(from), None, Path::new(to), true),
-        ["performance", "--release", from, peers, to] => {
+        ["performance", "--release", "--peers", peers, from, to] => {
             performance::write(Path::new(from), Some(Path::new(peers)), Path::new(to), true)
         }
         ["performance", from, to] => performance::write(Path::new(from), None, Path::new(to), false),
         _ => {
-            Err("usage: cargo xtask sqlx-data|instructions [--check] | performance [--release] FROM [PEERS] TO".into())
+            Err("usage: cargo xtask sqlx-data|instructions [--check] | performance [--release [--peers PEERS]] FROM TO"
+                .into())
         }
     }
 }

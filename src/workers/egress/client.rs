@@ -81,7 +81,7 @@ pub struct Client {
     pub(super) proxied: bool,
     /// Requests that were made and not sent, where none is.
     nowhere: Option<Arc<AtomicUsize>>,
-    /// The URL that was asked for last, as text and as it was read: most often it is the next one too.
+    /// The URL that was asked for last, as text and as it was read: the next one too, where its path is always the same.
     last: Arc<Mutex<Option<(String, Url)>>>,
 }
 
@@ -104,12 +104,12 @@ impl Client {
 
     /// A URL, which takes longer to read than all else that a request is made of.
     fn read(&self, text: &str) -> Option<Url> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, url)) = last.as_ref().filter(|(known, _)| known == text) {
+        let last = || self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, url)) = last().as_ref().filter(|(known, _)| known == text) {
             return Some(url.clone());
         }
         let url = http_url(text)?;
-        *last = Some((text.to_owned(), url.clone()));
+        *last() = Some((text.to_owned(), url.clone()));
         Some(url)
     }
 

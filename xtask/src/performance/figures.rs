@@ -23,6 +23,8 @@ pub(super) struct Figure {
     pub(super) wal_bytes_per_item: Option<f64>,
     pub(super) cpu_us_per_item: Option<f64>,
     pub(super) cores: u64,
+    /// What else is to be known of it.
+    pub(super) note: Option<String>,
 }
 
 impl Figure {

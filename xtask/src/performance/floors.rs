@@ -4,8 +4,6 @@
 //! makes of it, and the page says that it was so. Latencies, memory and WAL have no spread and no such grace. A figure
 //! of another size than the floor's is not taken for it.
 
-use std::cmp::Ordering;
-
 use super::figures::{Figure, number};
 
 /// What is asked of one figure.
@@ -31,7 +29,7 @@ enum Of {
     P99(f64),
     /// Bytes of WAL for an item: at most.
     Wal(f64),
-    /// The value by that of another queue, of several the best: at least. `make bench-peers` measures it.
+    /// Ours, which is the limit, by the value of another queue, of several the best: at least. From `make bench-peers`.
     Peers(f64),
 }
 
@@ -68,7 +66,7 @@ const fn floor(what: &'static str, scenario: &'static str, variant: &'static str
     Floor { what, scenario, variant, of }
 }
 
-const PEERS: &str = "peers";
+pub(super) const PEERS: &str = "peers";
 const PLAIN: &str = "to nowhere";
 const NARROW: &str = "to nowhere, by the narrow limit";
 const SIGNED: &str = "signed, 64 at a time";
@@ -77,14 +75,14 @@ const SIGNED: &str = "signed, 64 at a time";
 pub(super) const FLOORS: [Floor; 24] = [
     floor("`submit`, 64 clients, by plain SQL statement by statement", "submit", "64 clients", Of::Ratio(2.0)),
     floor("`submit`, 8 clients, by the same", "submit", "8 clients", Of::Ratio(1.0)),
-    floor("`submit`, by the best other queue, on rows of its own kind", PEERS, "W1, by ", Of::Peers(3.0)),
+    floor("`submit`, by the best other queue, on rows of its own kind", PEERS, "W1: ", Of::Peers(3.0)),
     floor("`submit-batch`, 2 clients, by plain SQL", "submit-batch", "2 clients, 100 a request", Of::Ratio(0.6)),
     floor("`submit-batch`, 8 clients, by plain SQL", "submit-batch", "8 clients, 100 a request", Of::Ratio(0.6)),
     floor("`drain`, by claim and delete in plain SQL", "drain", PLAIN, Of::Ratio(0.9)),
-    floor("`drain`, by graphile_worker (Rust)", PEERS, "W3, by graphile_worker (Rust)", Of::Peers(1.5)),
+    floor("`drain`, by graphile_worker (Rust)", PEERS, "W3: graphile_worker (Rust)", Of::Peers(1.5)),
     floor("`drain`, by narrow rows in plain SQL (a moonshot)", "drain", NARROW, Of::Ratio(1.0)),
     floor("`drain-http`, by a minimal loop in Rust", "drain-http", SIGNED, Of::Ratio(0.95)),
-    floor("`drain-http`, by graphile_worker (Rust)", PEERS, "W4, by graphile_worker (Rust)", Of::Peers(1.3)),
+    floor("`drain-http`, by graphile_worker (Rust)", PEERS, "W4: graphile_worker (Rust)", Of::Peers(1.3)),
     floor(
         "`pickup` at 50 a second, from the client's answer: p50",
         "pickup",
@@ -112,13 +110,13 @@ pub(super) const FLOORS: [Floor; 24] = [
 ];
 
 impl Floor {
-    /// Looks it up in a run. Of a figure that is there twice, the last counts.
+    /// Looks it up in a run. Of a figure that is there twice, the last counts; of other queues, the best.
     pub(super) fn outcome(&self, figures: &[Figure]) -> Outcome {
         let of_scenario = figures.iter().rev().filter(|f| f.scenario == self.scenario);
         let reached = |figure: &Figure| Some((self.of.reached(figure)?, self.of.verdict(figure)?));
         let reached = if matches!(self.of, Of::Peers(_)) {
-            let best = of_scenario.filter(|f| f.variant.starts_with(self.variant) && f.ratio.is_some());
-            best.min_by(|a, b| a.ratio.partial_cmp(&b.ratio).unwrap_or(Ordering::Equal)).and_then(reached)
+            let others = of_scenario.filter(|f| f.variant.starts_with(self.variant) && f.limit.is_some());
+            others.max_by(|a, b| a.value.total_cmp(&b.value)).and_then(reached)
         } else {
             of_scenario.filter(|f| f.variant == self.variant).find_map(reached)
         };
@@ -151,9 +149,10 @@ impl Of {
     fn reached(&self, figure: &Figure) -> Option<String> {
         Some(match self {
             Self::Ratio(_) | Self::Peers(_) => {
+                let (ratio, spread) = self.ratio(figure)?;
                 // Three decimals: one that is just too low must not look as if it were met.
-                let spread = figure.ratios().map(|(low, high)| format!(" ({low:.3} to {high:.3})"));
-                format!("{:.3} ×{}", figure.ratio?, spread.unwrap_or_default())
+                let spread = spread.map(|(low, high)| format!(" ({low:.3} to {high:.3})"));
+                format!("{ratio:.3} ×{}", spread.unwrap_or_default())
             }
             Self::Below(_) | Self::Value(_) => format!("{} {}", number(figure.value), figure.unit),
             Self::P50(_) => format!("{} ms", number(figure.p50_ms?)),
@@ -162,14 +161,26 @@ impl Of {
         })
     }
 
+    /// The ratio that counts, and from what to what it was in the rounds.
+    fn ratio(&self, figure: &Figure) -> Option<(f64, Option<(f64, f64)>)> {
+        let (ratio, spread) = (figure.ratio?, figure.ratios());
+        Some(match self {
+            // Theirs by ours, turned around.
+            Self::Peers(_) => (ratio.recip(), spread.map(|(low, high)| (high.recip(), low.recip()))),
+            Self::Ratio(_) | Self::Below(_) | Self::Value(_) | Self::P50(_) | Self::P99(_) | Self::Wal(_) => {
+                (ratio, spread)
+            }
+        })
+    }
+
     fn verdict(&self, figure: &Figure) -> Option<Verdict> {
         let met = match self {
             Self::Ratio(floor) | Self::Peers(floor) => {
-                let best = figure.ratios().map(|(_, high)| high);
-                if figure.ratio? < *floor && best.is_some_and(|best| best >= *floor) {
+                let (ratio, spread) = self.ratio(figure)?;
+                if ratio < *floor && spread.is_some_and(|(_, best)| best >= *floor) {
                     return Some(Verdict::WithinSpread);
                 }
-                figure.ratio? >= *floor
+                ratio >= *floor
             }
             Self::Below(ceiling) => figure.value < *ceiling,
             Self::Value(ceiling) => figure.value <= *ceiling,
@@ -224,15 +235,22 @@ mod tests {
 
     #[test]
     fn the_best_of_the_others_counts() {
-        let by = |name: &str, ratio: f64| {
+        let of = |name: &str, value: f64| {
+            let ratio = value / 100.0;
             format!(
-                r#"{{"scenario":"peers","variant":"W1, by {name}","value":9,"unit":"/s","limit":3,"ratio":{ratio},"cores":2}}"#
+                r#"{{"scenario":"peers","variant":"W1: {name}","value":{value},"unit":"/s","low":{value},"high":{},"limit":100,"ratio":{ratio},"cores":2}}"#,
+                value + 10.0
             )
         };
-        let lines = [by("one", 4.0), by("two", 2.5), by("three", 5.0)].join("\n");
-        let told = ("≥ 3 ×".to_owned(), "2.500 ×".to_owned(), Verdict::NotMet);
-        assert_eq!(outcome("`submit`, by the best", &lines), told);
-        assert_eq!(outcome("`submit`, by the best", &by("one", 4.0)).2, Verdict::Met);
+        let ours = r#"{"scenario":"peers","variant":"W1: crvs-outbox","value":100,"unit":"/s","cores":2}"#;
+        let best =
+            |queues: &[String]| outcome("`submit`, by the best", &[&[ours.to_owned()], queues].concat().join("\n"));
+        let told = |reached: &str, verdict| ("≥ 3 ×".to_owned(), reached.to_owned(), verdict);
+        let (slow, fast) = (of("slow", 25.0), of("fast", 40.0));
+        assert_eq!(best(std::slice::from_ref(&slow)), told("4.000 × (2.857 to 4.000)", Verdict::Met));
+        assert_eq!(best(&[slow.clone(), fast.clone()]), told("2.500 × (2.000 to 2.500)", Verdict::NotMet));
+        assert_eq!(best(&[fast, slow]), told("2.500 × (2.000 to 2.500)", Verdict::NotMet));
+        assert_eq!(outcome("`drain`, by graphile", ours).2, Verdict::NotMeasured);
     }
 
     #[test]

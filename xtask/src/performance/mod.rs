@@ -30,6 +30,9 @@ pub(crate) fn write(from: &Path, peers: Option<&Path>, to: &Path, release: bool)
     if let Some(peers) = peers.filter(|peers| peers.exists()) {
         figures.extend(read(peers)?);
     }
+    if to.extension().is_none_or(|extension| extension != "md") {
+        return Err(format!("{}: the page's name has to end with .md", to.display()).into());
+    }
     let outcomes: Vec<Outcome> = FLOORS.iter().map(|floor| floor.outcome(&figures)).collect();
     let folder = to.with_extension("");
     let name = folder.file_name().and_then(|name| name.to_str()).ok_or("the page has no name")?;
@@ -75,7 +78,9 @@ fn drawn(figures: &[Figure], folder: &str) -> Result<(Vec<Section>, Plots), Fail
             continue;
         }
         let mut images = Vec::new();
-        for plot in plots::of(&of) {
+        // The items of other queues have nothing in common that a plot could show.
+        let plotted = if name == floors::PEERS { Vec::new() } else { plots::of(&of) };
+        for plot in plotted {
             let file = format!("{name}-{}.svg", plot.kind);
             images.push((plot.title.clone(), format!("{folder}/{file}")));
             files.insert(file, plot.svg()?);

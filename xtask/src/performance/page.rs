@@ -87,7 +87,7 @@ fn section(of: &Section) -> String {
 /// What a column shows of a figure.
 type Column = (&'static str, fn(&Figure) -> Option<String>);
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     ("Value", |f| Some(format!("{} {}", number(f.value), f.unit))),
     ("Lowest to highest", |f| f.low.zip(f.high).map(|(low, high)| format!("{} to {}", number(low), number(high)))),
     ("Limit", |f| f.limit.map(number)),
@@ -97,6 +97,7 @@ const COLUMNS: [Column; 9] = [
     ("p99", |f| milliseconds(f.p99_ms)),
     ("WAL of an item", |f| f.wal_bytes_per_item.map(|bytes| format!("{} B", number(bytes)))),
     ("CPU of an item", |f| f.cpu_us_per_item.map(|us| format!("{} µs", number(us)))),
+    ("Note", |f| f.note.clone()),
 ];
 
 fn milliseconds(value: Option<f64>) -> Option<String> {

@@ -22,6 +22,16 @@ impl Folder {
         write(&from, None, &to, true).map_err(|failure| failure.to_string())
     }
 
+    /// The same beside other queues; without lines there is no file of them.
+    fn write_beside(&self, lines: &str, peers: Option<&str>) -> Result<String, String> {
+        let (from, file, to) = (self.0.join("bench.jsonl"), self.0.join("peers.jsonl"), self.page());
+        fs::write(&from, lines).unwrap();
+        if let Some(peers) = peers {
+            fs::write(&file, peers).unwrap();
+        }
+        write(&from, Some(&file), &to, true).map_err(|failure| failure.to_string())
+    }
+
     fn page(&self) -> PathBuf {
         self.0.join("performance.md")
     }
@@ -95,6 +105,36 @@ fn a_section_has_a_sentence_a_table_without_empty_columns_and_its_plots() {
 ";
     assert!(table.starts_with(wanted), "{table}");
     assert!(page.ends_with("## `unheard`\n\n| Variant | Value |\n|---|--:|\n| of | 1.00 things |\n"), "{page}");
+}
+
+#[test]
+fn other_queues_have_a_section_with_notes_if_they_were_measured() {
+    let folder = Folder::new("peers");
+    let alone = folder.write_beside(LINES, None).unwrap();
+    assert!(alone.contains(" 7 figures") && !folder.read("performance.md").contains("## `peers`"), "{alone}");
+    let peers = r#"
+{"scenario":"peers","variant":"W3: crvs-outbox","value":300,"unit":"/s","low":290,"high":310,"cores":2,"note":"0.1.0"}
+{"scenario":"peers","variant":"W3: graphile_worker (Rust)","value":150,"unit":"/s","low":100,"high":200,"limit":300,"ratio":0.5,"cores":2,"note":"no history"}
+"#;
+    let told = folder.write_beside(LINES, Some(peers)).unwrap();
+    let page = folder.read("performance.md");
+    for line in [
+        "| `drain`, by graphile_worker (Rust) | ≥ 1.5 × | 2.000 × (1.500 to 3.000) | met |",
+        "| W3: graphile_worker (Rust) | 150 /s | 100 to 200 | 300 | **0.50 ×** | no history |",
+    ] {
+        assert!(page.lines().any(|l| l == line), "{line} is not in\n{page}");
+    }
+    assert!(told.contains(" 9 figures") && folder.plots().iter().all(|plot| !plot.starts_with("peers")), "{told}");
+    assert!(folder.write_beside(LINES, Some("nothing")).unwrap_err().contains("peers.jsonl: line 1 is no figure"));
+}
+
+#[test]
+fn only_a_page_is_written_over() {
+    let folder = Folder::new("over");
+    let file = folder.0.join("bench.jsonl");
+    fs::write(&file, LINES).unwrap();
+    assert!(write(&file, None, &file, true).is_err());
+    assert_eq!(folder.read("bench.jsonl"), LINES);
 }
 
 #[test]
