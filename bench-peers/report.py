@@ -116,8 +116,8 @@ def figures(results, full):
         rounds = [record for record in results["rounds"] if record["item"] == item]
         member = "p50_ms" if item == "pickup" else "rate"
         by_name = {name: [r for r in rounds if r["name"] == name] for name in (OURS, *(peer.name for peer in PEERS))}
-        took_part = [len(r) == results["repeats"] and all(r.get(member) for r in r) for r in by_name.values()]
-        if all(took_part):
+        complete = [len(of) == results["repeats"] and all(r.get(member) for r in of) for of in by_name.values()]
+        if all(complete):
             by_item[item] = [figure(item, name, by_name, member, results) for name in by_name]
     return by_item
 
